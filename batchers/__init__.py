@@ -1,0 +1,49 @@
+"""Collects concurrent calls into one batch call and gives each caller its own answer.
+
+Two complete backends behind one interface, `Batcher`: `ThreadingBatcher` and `AsyncioBatcher`.
+"""
+
+from .asyncio_batcher import AsyncioBatcher
+from .decorator import BACKENDS, Batched, batched, create_batcher
+from .errors import (
+    BatcherError,
+    BatcherStoppedError,
+    BatchFunctionError,
+    BatchResultError,
+    DeadlineExceededError,
+    ItemCostError,
+    OptionError,
+    QueueFullError,
+    ReentrantCallError,
+)
+from .interface import Batcher
+from .options import BatcherOptions, Options
+from .policy import Greedy, Policy, Window
+from .stats import BatcherStats, HistogramSnapshot
+from .threading_batcher import ThreadingBatcher
+
+__all__ = [
+    "BACKENDS",
+    "AsyncioBatcher",
+    "BatchFunctionError",
+    "BatchResultError",
+    "Batched",
+    "Batcher",
+    "BatcherError",
+    "BatcherOptions",
+    "BatcherStats",
+    "BatcherStoppedError",
+    "DeadlineExceededError",
+    "Greedy",
+    "HistogramSnapshot",
+    "ItemCostError",
+    "OptionError",
+    "Options",
+    "Policy",
+    "QueueFullError",
+    "ReentrantCallError",
+    "ThreadingBatcher",
+    "Window",
+    "batched",
+    "create_batcher",
+]

@@ -1,0 +1,443 @@
+"""Pure: the state machine that decides everything. It knows no thread, no loop, no clock.
+
+Theory of operation
+===================
+
+Events go in, with the time as an argument where it matters:
+
+    offer      callers hand in items        -> accepted, or an error is raised and nothing has changed
+    withdraw   a caller leaves              -> its item never runs, or its result will be dropped
+    finish     a batch has ended            -> who gets which outcome
+    close      no more items                -> with force: who gets which error
+    abandon    do not wait any longer       -> the same, for running items as well
+
+Decisions come out of `decide(now)`, which a driver asks until it says Wait or Done:
+
+    Run(batch)      call process_batch with these items and report the end with `finish`
+    Expire(...)     tell these callers that their time is over
+    Wait(until)     nothing to do before that time, unless an event comes first
+    Done            closed, and nothing is queued or running; it stays so
+
+`due` is the earliest time at which `decide` would say something else than Wait: `-inf` means now, `inf`
+means not before the next event. A driver that keeps the `until` of its last Wait knows after each
+event, by one comparison, whether somebody has to be woken.
+
+Four rules hold between any two events, and the tests check them after every one:
+
+1. A ticket is in one state: QUEUED, RUNNING or SETTLED, and only moves forward. It is settled once,
+   by the event or decision that names its outcome; that is where it is counted, and where its item is
+   let go. So every accepted item gets exactly one outcome, however events interleave.
+2. Batches are formed when a slot is free to run them, never before (late binding): until then they
+   grow, and a withdrawn item leaves no hole.
+3. Which group goes: the one whose head has the highest priority, and among equals the longest wait,
+   if the policy lets it go; else a full one; else the one with the oldest item, if its time has come.
+   So a full batch never waits while a slot is free, and no group can be held longer than the policy
+   says for its oldest item.
+4. A divided batch (`on_error="bisect"`) keeps its tickets RUNNING; its halves go before all others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Sequence
+from math import inf
+from typing import Generic, TypeAlias, TypeVar
+
+from .errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
+from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
+from .options import Options
+from .order import Order
+from .outcomes import Err, Failed, Outcome, Verdict
+from .stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Settled: TypeAlias = Iterable[tuple[Ticket[T], Outcome[S]]]
+
+
+class Batch(Generic[T]):
+    """Tickets that run together."""
+
+    __slots__ = ("started", "tickets")
+
+    def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
+        """Group tickets that have just become RUNNING."""
+        self.tickets = tickets
+        self.started = started
+
+    def items(self) -> list[T]:
+        """Return a new list of the items, which `process_batch` may keep or change."""
+        return [ticket.item for ticket in self.tickets]  # type: ignore[misc]  # a RUNNING ticket has its item
+
+
+class Run(Generic[T]):
+    """Decision: call `process_batch` with this batch."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: Batch[T]) -> None:
+        """Name the batch."""
+        self.batch = batch
+
+
+class Expire(Generic[T, S]):
+    """Decision: deliver these outcomes; their deadlines are over."""
+
+    __slots__ = ("settled",)
+
+    def __init__(self, settled: Settled[T, S]) -> None:
+        """Name the tickets and their errors."""
+        self.settled = settled
+
+
+class Wait:
+    """Decision: nothing to do before `until`, unless an event comes first."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float) -> None:
+        """Name the time; `inf` when only an event can change anything."""
+        self.until = until
+
+
+class Done:
+    """Decision: closed, empty, and it stays so."""
+
+    __slots__ = ()
+
+
+Decision: TypeAlias = Run[T] | Expire[T, S] | Wait | Done
+
+
+class Core(Generic[T, S]):
+    """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
+
+    __slots__ = (
+        *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect", "_bounded"),
+        *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
+        *("_closed", "_abandoned"),
+        *("_number", "_queued", "_running", "_batches"),
+        *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
+        *("_batch_size", "_queue_wait", "_service_time", "_drained", "_drain_time", "_last_finish"),
+    )
+
+    def __init__(self, options: Options) -> None:
+        """Start empty, open and idle."""
+        self._batch_limit = options.batch_limit
+        self._cost_limit = inf if options.max_batch_cost is None else options.max_batch_cost
+        self._queue_limit = options.queue_limit
+        self._slots = options.slots
+        self._policy = options.rule
+        self._bisect = options.on_error == "bisect"
+        self._lanes: dict[Hashable, Lane[T]] = {}
+        self._by_rank: Order[Lane[T]] = Order()  # key: (-priority, number) of the head
+        self._by_age: Order[Lane[T]] = Order()  # key: number of the oldest
+        self._full: Order[Lane[T]] = Order()  # the full ones only; key as for _by_rank
+        self._deadlines: Order[Ticket[T]] = Order()  # of tickets that are not settled
+        self._divided: deque[list[Ticket[T]]] = deque()
+        self._in_flight: dict[Batch[T], None] = {}
+        self._closed = self._abandoned = False
+        self._number = 0
+        self._queued = self._running = self._batches = 0
+        self._completed = self._failed = self._cancelled = 0
+        self._expired = self._stopped = self._rejected = 0
+        self._batch_size = Histogram(SIZE_BOUNDS)
+        self._queue_wait = Histogram(TIME_BOUNDS)
+        self._service_time = Histogram(TIME_BOUNDS)
+        self._drained = self._drain_time = 0.0
+        self._last_finish = -inf
+
+    # Events
+
+    def offer(self, tickets: Sequence[Ticket[T]], now: float) -> None:
+        """Accept all tickets, or raise BatcherStoppedError or QueueFullError and accept none."""
+        count = len(tickets)
+        if self._closed:
+            self._rejected += count
+            msg = "the batcher is stopped; make a new one"
+            raise BatcherStoppedError(msg)
+        if self._queued + count > self._queue_limit:
+            self._rejected += count
+            self._refuse(count)
+        for ticket in tickets:
+            self._number = ticket.number = self._number + 1
+            ticket.arrived = now
+            lane = self._lanes.get(ticket.group)
+            if lane is None:
+                lane = self._lanes[ticket.group] = Lane(ticket.group)
+            if lane.add(ticket) or (not lane.full and self._fills(lane)):
+                self._rank(lane)
+            if ticket.deadline < inf:
+                self._deadlines.put(ticket, (ticket.deadline, ticket.number))
+        self._queued += count
+
+    def withdraw(self, ticket: Ticket[T]) -> bool:
+        """Let a caller leave; return False when its outcome was already settled."""
+        if ticket.state == SETTLED:
+            return False
+        self._leave(ticket)
+        self._cancelled += 1
+        return True
+
+    def finish(self, batch: Batch[T], verdict: Verdict[S], now: float) -> Settled[T, S]:
+        """Free the slot of a batch and return what its callers get. An abandoned batch changes nothing."""
+        if batch not in self._in_flight:
+            return ()
+        del self._in_flight[batch]
+        self._service_time.observe(now - batch.started)
+        self._measure_drain(batch, now)
+        if isinstance(verdict, Failed):
+            if self._bisect and verdict.divisible and len(batch.tickets) > 1:
+                middle = len(batch.tickets) // 2
+                self._divided += (batch.tickets[:middle], batch.tickets[middle:])
+                return ()
+            verdict = verdict.each(len(batch.tickets))  # type: ignore[assignment]  # list is invariant
+        settled = []
+        for ticket, outcome in zip(batch.tickets, verdict, strict=True):  # type: ignore[arg-type]
+            if ticket.state != RUNNING:
+                continue
+            self._leave(ticket)
+            if isinstance(outcome, Err):
+                self._failed += 1
+            else:
+                self._completed += 1
+            settled.append((ticket, outcome))
+        return settled
+
+    def close(self, *, force: bool) -> Settled[T, S]:
+        """Accept nothing more. With `force`, fail what waits (halves of divided batches too)."""
+        self._closed = True
+        if not force:
+            return ()
+        tickets = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
+        self._divided.clear()
+        for lane in self._lanes.values():
+            tickets += lane.waiting()
+        return self._fail_stopped(tickets)
+
+    def abandon(self) -> Settled[T, S]:
+        """Close with force and fail the running items as well; their batches no longer count."""
+        settled = list(self.close(force=True))
+        running = [ticket for batch in self._in_flight for ticket in batch.tickets if ticket.state == RUNNING]
+        self._in_flight.clear()
+        self._abandoned = True
+        return [*settled, *self._fail_stopped(running)]
+
+    # Decisions
+
+    def decide(self, now: float) -> Decision[T, S]:
+        """Return what is to be done at this time. Ask again until it is Wait or Done."""
+        if self._deadlines and self._deadlines.first_key()[0] <= now:
+            return Expire(self._expire(now))
+        if len(self._in_flight) < self._slots:
+            part = self._next_divided()
+            if part:
+                return self._start(part, now)
+            if self._queued:
+                lane = self._choose(now)
+                if lane is not None:
+                    return self._start(self._take(lane, now), now)
+        if self.done:
+            return Done()
+        return Wait(self.due)
+
+    @property
+    def due(self) -> float:
+        """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
+        deadline: float = self._deadlines.first_key()[0] if self._deadlines else inf
+        if len(self._in_flight) < self._slots:
+            if self._divided or self.done:
+                return -inf
+            if self._queued:
+                return min(deadline, self._held_until())
+        return deadline
+
+    @property
+    def done(self) -> bool:
+        """Whether it is closed and nothing is left to run."""
+        return self._closed and self.idle
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        return not (self._queued or self._in_flight or self._divided)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it refuses all offers."""
+        return self._closed
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether running batches were given up."""
+        return self._abandoned
+
+    @property
+    def queued(self) -> int:
+        """Items that wait."""
+        return self._queued
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that run."""
+        return len(self._in_flight)
+
+    @property
+    def running(self) -> int:
+        """Items in running batches whose callers have not left."""
+        return self._running
+
+    @property
+    def accepted(self) -> int:
+        """Items that were ever accepted."""
+        return self._number
+
+    def stats(self) -> BatcherStats:
+        """Return the counters as they are now."""
+        return BatcherStats(
+            submitted=self._number + self._rejected,
+            completed=self._completed,
+            failed=self._failed,
+            cancelled=self._cancelled,
+            expired=self._expired,
+            stopped=self._stopped,
+            rejected=self._rejected,
+            queued=self._queued,
+            running=self._running,
+            batches=self._batches,
+            batches_in_flight=len(self._in_flight),
+            batch_size=self._batch_size.snapshot(),
+            queue_wait=self._queue_wait.snapshot(),
+            service_time=self._service_time.snapshot(),
+        )
+
+    # Which group goes (rule 3)
+
+    def _choose(self, now: float) -> Lane[T] | None:
+        lane = self._by_rank.first()
+        if self._goes_at(lane) <= now:
+            return lane
+        if self._full:
+            return self._full.first()
+        lane = self._by_age.first()
+        return lane if self._goes_at(lane) <= now else None
+
+    def _held_until(self) -> float:
+        if self._full:
+            return -inf
+        return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
+
+    def _goes_at(self, lane: Lane[T]) -> float:
+        if self._closed or lane.full:
+            return -inf
+        return self._policy.hold_until(lane.oldest().arrived)
+
+    def _fills(self, lane: Lane[T]) -> bool:
+        return lane.size >= self._batch_limit or lane.cost >= self._cost_limit
+
+    def _rank(self, lane: Lane[T]) -> None:
+        """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""
+        lane.full = self._fills(lane)
+        if not lane.size:
+            self._by_rank.discard(lane)
+            self._by_age.discard(lane)
+            self._full.discard(lane)
+            if len(self._lanes) > 1:  # the last one stays: most batchers have one group only
+                del self._lanes[lane.group]
+            return
+        head = lane.head()
+        key = (-head.priority, head.number)
+        self._by_rank.put(lane, key)
+        self._by_age.put(lane, lane.oldest().number)
+        if lane.full:
+            self._full.put(lane, key)
+        else:
+            self._full.discard(lane)
+
+    # Batches
+
+    def _take(self, lane: Lane[T], now: float) -> list[Ticket[T]]:
+        tickets = lane.take(self._batch_limit, self._cost_limit)
+        self._rank(lane)
+        self._queued -= len(tickets)
+        self._running += len(tickets)
+        for ticket in tickets:
+            ticket.state = RUNNING
+            self._queue_wait.observe(now - ticket.arrived)
+        return tickets
+
+    def _start(self, tickets: list[Ticket[T]], now: float) -> Run[T]:
+        batch = Batch(tickets, now)
+        self._in_flight[batch] = None
+        self._batches += 1
+        self._batch_size.observe(len(tickets))
+        return Run(batch)
+
+    def _next_divided(self) -> list[Ticket[T]]:
+        while self._divided:
+            part = [ticket for ticket in self._divided.popleft() if ticket.state == RUNNING]
+            if part:
+                return part
+        return []
+
+    # The end of tickets (rule 1)
+
+    def _leave(self, ticket: Ticket[T]) -> None:
+        """Settle a ticket: take it out of its place and let go of its item. The caller counts it."""
+        state, ticket.state = ticket.state, SETTLED
+        if state == QUEUED:
+            self._queued -= 1
+            lane = ticket.bucket.lane
+            lane.remove(ticket)
+            self._rank(lane)
+        else:
+            self._running -= 1
+        if ticket.deadline < inf:
+            self._deadlines.discard(ticket)
+        ticket.item = None
+
+    def _expire(self, now: float) -> list[tuple[Ticket[T], Err]]:
+        settled = []
+        while self._deadlines and self._deadlines.first_key()[0] <= now:
+            ticket = self._deadlines.first()
+            where = "in the queue" if ticket.state == QUEUED else "in a running batch"
+            self._leave(ticket)
+            self._expired += 1
+            msg = (
+                f"no answer after {now - ticket.arrived:.3f} s: the item was still {where}; "
+                "give it a longer timeout, or add capacity"
+            )
+            settled.append((ticket, Err(DeadlineExceededError(msg))))
+        return settled
+
+    def _fail_stopped(self, tickets: list[Ticket[T]]) -> list[tuple[Ticket[T], Err]]:
+        settled = []
+        for ticket in tickets:
+            where = "waited" if ticket.state == QUEUED else "ran"
+            self._leave(ticket)
+            self._stopped += 1
+            msg = f"the batcher was stopped while the item {where}; stop without force or timeout serves all"
+            settled.append((ticket, Err(BatcherStoppedError(msg))))
+        return settled
+
+    # Overload
+
+    def _refuse(self, count: int) -> None:
+        if count > self._queue_limit:
+            msg = f"{count} items can never fit max_queue_size={self._queue_limit}: hand in fewer at a time"
+            raise OptionError(msg)
+        waiting = self._queued + self._running
+        seconds = waiting * self._drain_time / self._drained if self._drained else 1.0
+        msg = (
+            f"{self._queued} items wait and max_queue_size is {self._queue_limit}: try again in about "
+            f"{seconds:.3f} s, raise max_queue_size, or add capacity"
+        )
+        raise QueueFullError(msg, retry_after=min(max(seconds, 0.001), 60.0))
+
+    def _measure_drain(self, batch: Batch[T], now: float) -> None:
+        """Keep a decaying sum of items and of the busy time that they took, over about ten batches."""
+        busy = now - max(batch.started, self._last_finish)
+        self._last_finish = now
+        self._drained = 0.9 * self._drained + len(batch.tickets)
+        self._drain_time = 0.9 * self._drain_time + max(busy, 0.0)

@@ -1,0 +1,63 @@
+"""The one place that resolves futures."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import Any, TypeAlias, TypeVar
+
+from .core import Settled
+from .outcomes import Err, Outcome
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Future: TypeAlias = "asyncio.Future[S] | concurrent.futures.Future[S]"
+Pairs: TypeAlias = "list[tuple[Future[Any], Outcome[Any]]]"
+
+
+def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> None:
+    """Give each caller its outcome. `here` is the loop that runs in this thread, if one does.
+
+    Threads and coroutines of this loop get theirs at once; each other loop is called once for all of
+    its callers. A loop that is closed has no callers any more.
+    """
+    near: Pairs = []
+    far: dict[asyncio.AbstractEventLoop, Pairs] = {}
+    for ticket, outcome in settled:
+        pair: Any = (ticket.future, outcome)
+        loop: Any = ticket.loop
+        if loop is None or loop is here:
+            near.append(pair)
+        else:
+            far.setdefault(loop, []).append(pair)
+    for loop, pairs in far.items():
+        try:
+            loop.call_soon_threadsafe(_resolve, pairs)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+    _resolve(near)
+
+
+def _resolve(pairs: Pairs) -> None:
+    for future, outcome in pairs:
+        if _is_open(future):
+            if isinstance(outcome, Err):
+                future.set_exception(outcome.error)
+            else:
+                future.set_result(outcome)
+
+
+def _is_open(future: Future[Any]) -> bool:
+    """Whether the caller still waits; one that has left keeps its cancellation.
+
+    A future of asyncio is touched by its own loop only. One of a thread may be cancelled at any moment,
+    so it decides under its own lock, and tells whoever waits for it in `concurrent.futures.wait`.
+    """
+    if isinstance(future, asyncio.Future) or not future.cancelled():
+        if future.done():
+            return False
+        if isinstance(future, asyncio.Future):
+            return True
+    return future.set_running_or_notify_cancel()

@@ -1,0 +1,495 @@
+"""`Batcher`: what both backends promise, and all that they share. A driver only waits and calls."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from concurrent.futures import Executor
+from math import inf, isfinite, isnan
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+from . import calls
+from .core import Core, Decision
+from .delivery import deliver
+from .errors import BatcherError, ItemCostError, OptionError
+from .lanes import Ticket
+from .options import OnError, Options
+from .outcomes import Verdict
+from .policy import Policy
+from .stats import BatcherStats
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Loop: TypeAlias = asyncio.AbstractEventLoop
+BatchFunction: TypeAlias = Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]]
+
+logger = logging.getLogger("batchers")
+
+
+class Batcher(ABC, Generic[T, S]):
+    """Collects concurrent calls into one call of `process_batch`, and gives each caller its own answer.
+
+    Pass the function to the constructor or override `process_batch`; it may be sync or async. It gets a
+    list of items and returns one result for each, in their order; an element that is an exception
+    fails its item only. Coroutines of any event loop `await process(item)`; threads call
+    `submit(item).result()`. The batcher may be made before any loop exists. The two backends,
+    `ThreadingBatcher` and `AsyncioBatcher`, keep the same promises:
+
+    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation.
+       Nothing hangs, whatever is cancelled, fails, stops or dies.
+    2. A result goes to the caller of its own item, also with several batches in flight.
+    3. Items of one group and priority enter batches in the order in which they were accepted.
+    4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, never
+       of two groups. It is closed only when a slot is free to run it.
+    5. Cancelling a caller removes a queued item for good and never disturbs its neighbours.
+    6. A failing batch fails its own items only; the next batch runs. `on_error="bisect"` finds the
+       items that fail and serves the rest. Callers get their own copy of the exception, of its own type,
+       with the original as cause. What is no `Exception` (SystemExit, KeyboardInterrupt,
+       CancelledError, GeneratorExit), and StopIteration, reach them as `BatchFunctionError`.
+    7. Wrong results (too few, too many, None, dict, set, str, bytes, generator, scalar) are a
+       `BatchResultError`, never somebody else's answer.
+    8. The queue is bounded: at the bound a call fails at once with `QueueFullError`, which carries
+       `retry_after`. A call that has no answer when its timeout is over fails with
+       `DeadlineExceededError`, by its own timer; if its item is still queued, it never runs.
+    9. `stop()` serves all that was accepted; `stop(force=True)` fails what is queued at once;
+       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task,
+       timer or descriptor is left.
+    10. `cost` and `group_by` run in the caller; the collector runs no user code but `process_batch`. After
+        a fork the child starts with an empty queue (with an `executor`: refuses all calls), never hangs.
+    11. Idle costs nothing: no wake-up while the queue is empty.
+    12. Cost per item does not grow with the queue; memory returns after a burst.
+
+    A batcher starts by itself at the first call. `process_batch` sees no context variables of its callers.
+    A batcher that nobody refers to any more serves what it accepted and then ends by itself.
+    """
+
+    __slots__ = (
+        *("_options", "_core", "_lock", "_armed", "_left", "_stopped", "_function", "_is_async", "_mark"),
+        *("_home", "_group_by", "_cost", "_timeout", "_orphaned", "__weakref__"),
+    )
+
+    _clock: ClassVar[Callable[[], float]] = staticmethod(time.monotonic)
+    """Seconds that only grow. Tests put a clock of their own here."""
+
+    def __init__(
+        self,
+        process_batch: BatchFunction[T, S] | None = None,
+        /,
+        *,
+        max_batch_size: int = 256,
+        max_queue_time: float | None = None,
+        policy: Policy | None = None,
+        concurrency: int = 1,
+        max_queue_size: int = 1024,
+        timeout: float | None = None,
+        group_by: Callable[[T], Hashable] | None = None,
+        cost: Callable[[T], float] | None = None,
+        max_batch_cost: float | None = None,
+        on_error: OnError = "fail",
+        executor: Executor | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Take the batch function and the options; `Options` says what each one means.
+
+        Raises OptionError for a value that is out of range or options that contradict each other.
+        """
+        overridden = type(self).process_batch is not Batcher.process_batch
+        if (process_batch is not None) == overridden:
+            msg = "pass a function of a list of items, or override process_batch: one of the two"
+            raise OptionError(msg)
+        if process_batch is not None and not callable(process_batch):
+            msg = f"process_batch must be a function of a list of items, not {process_batch!r}"
+            raise OptionError(msg)
+        self._options = Options(
+            max_batch_size=max_batch_size,
+            max_queue_time=max_queue_time,
+            policy=policy,
+            concurrency=concurrency,
+            max_queue_size=max_queue_size,
+            timeout=timeout,
+            group_by=group_by,
+            cost=cost,
+            max_batch_cost=max_batch_cost,
+            on_error=on_error,
+            executor=executor,
+            name=name,
+        )
+        self._function = process_batch
+        self._is_async = calls.is_async(process_batch or self.process_batch)
+        if self._is_async and executor is not None:
+            msg = "an async process_batch runs on an event loop: give no executor, or a sync function"
+            raise OptionError(msg)
+        self._group_by = group_by
+        self._cost = cost
+        self._timeout = timeout
+        self._mark = calls.new_mark()
+        self._orphaned = False
+        self._begin()
+        _alive.add(self)
+
+    def _begin(self) -> None:
+        """Set up all that changes: in the constructor, and in the child of a fork, which starts afresh."""
+        self._core: Core[T, S] = Core(self._options)
+        self._lock = threading.Lock()
+        # The time at which the driver asks the core by itself: -inf, it has been woken; inf, never.
+        self._armed = inf
+        self._left: deque[Ticket[T]] = deque()
+        self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._home: Loop | None = None
+        self._settle_in()
+
+    def process_batch(self, batch: list[T], /) -> Sequence[S] | Awaitable[Sequence[S]]:
+        """Return one result for each item of `batch`, in its order. Override it, or pass a function.
+
+        An override may be sync or async. The list is the callee's to keep or change.
+        """
+        if self._function is None:
+            msg = "no process_batch: pass a function or override it"
+            raise OptionError(msg)
+        return self._function(batch)
+
+    async def process(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
+        """Return the result of `item`; wait until its batch has run.
+
+        `timeout`: seconds from now to the answer; None: the batcher's own. `priority`: a whole number;
+        higher ones enter batches first. Cancelling the call withdraws the item.
+
+        Raises QueueFullError, BatcherStoppedError, DeadlineExceededError, ReentrantCallError,
+        ItemCostError, what `group_by` or `cost` raised, or what the batch made of the item (promises 6
+        and 7).
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[S] = loop.create_future()
+        ticket = self._ticket(item, timeout, priority, future, loop)
+        self._admit((ticket,), loop)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._leave(ticket, loop)
+            raise
+        except GeneratorExit:
+            # The garbage collector closes this coroutine, in any thread and at any moment, also while
+            # that thread holds the lock: so only note it.
+            self._left.append(ticket)
+            raise
+        finally:
+            del future, ticket  # they hold the error whose traceback holds this frame
+
+    async def process_many(
+        self, items: Iterable[T], *, timeout: float | None = None, priority: int = 0
+    ) -> list[S]:
+        """Return the results of `items`, in their order. All are admitted together, or none is.
+
+        They may run in several batches, and with other callers' items. When one fails, the others are
+        withdrawn and its error is raised. Raises what `process` raises.
+        """
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[S]] = []
+        tickets: list[Ticket[T]] = []
+        for item in items:
+            futures.append(loop.create_future())
+            tickets.append(self._ticket(item, timeout, priority, futures[-1], loop))
+        self._admit(tickets, loop)
+        try:
+            return [await future for future in futures]
+        except GeneratorExit:
+            self._left.extend(tickets)  # as in process
+            raise
+        except BaseException:
+            for ticket in tickets:
+                self._leave(ticket, loop)
+            raise
+        finally:
+            del futures, tickets
+
+    def submit(
+        self, item: T, *, timeout: float | None = None, priority: int = 0
+    ) -> concurrent.futures.Future[S]:
+        """Hand in `item` from any thread and return the future of its result, without waiting.
+
+        `future.cancel()` withdraws the item. Arguments and errors as for `process`; those that
+        `process_batch` causes are raised by `future.result()`, refusals by this call. Waiting for the
+        result in an event loop's thread blocks that loop: use `process` there.
+        """
+        future: concurrent.futures.Future[S] = concurrent.futures.Future()
+        ticket = self._ticket(item, timeout, priority, future, None)
+        self._admit((ticket,), calls.running_loop())
+
+        def withdraw(future: concurrent.futures.Future[S]) -> None:
+            if future.cancelled() and self._withdraw(ticket, calls.running_loop()):
+                future.set_running_or_notify_cancel()
+
+        future.add_done_callback(withdraw)
+        return future
+
+    async def stop(self, force: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in async-batcher
+        """Accept nothing more, serve all that was accepted, and return when everything has ended.
+
+        With `force`, items that wait fail with BatcherStoppedError at once; running batches still
+        answer. After `timeout` seconds (0 or more) all that is left, running items too, fails in that
+        way, a warning is logged, and the call returns; a batch function that hangs in a thread is left
+        behind. May be called again, by several callers, and with `force` after a stop without.
+        Raises ReentrantCallError inside `process_batch`.
+        """
+        _check_timeout(timeout)
+        loop = asyncio.get_running_loop()
+        self._close(loop, force=force)
+        await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=timeout)
+        self._join(abandoned=self._abandon(loop, timeout))
+
+    def close(self, force: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as `stop`
+        """Do the same as `stop`, for callers without an event loop: block until all has ended."""
+        _check_timeout(timeout)
+        loop = calls.running_loop()
+        if loop is not None and loop is self._home:
+            msg = "close() would block the event loop that runs the batches: await stop() instead"
+            raise BatcherError(msg)
+        self._close(loop, force=force)
+        concurrent.futures.wait((self._stopped,), timeout)
+        self._join(abandoned=self._abandon(loop, timeout))
+
+    async def is_running(self) -> bool:
+        """Return whether an item was ever accepted and the batcher has not ended since."""
+        return self._core.accepted > 0 and not self._stopped.done()
+
+    def stats(self) -> BatcherStats:
+        """Return the counters of one consistent moment. May be called from any thread."""
+        with self._lock:
+            return self._core.stats()
+
+    @property
+    def name(self) -> str:
+        """The name given, or that of the class."""
+        return self._options.name or type(self).__name__
+
+    def __repr__(self) -> str:
+        """Show the state, without waiting for it to stand still."""
+        core = self._core
+        if self._stopped.done():
+            state = "stopped"
+        elif core.closed:
+            state = "stopping"
+        else:
+            state = "running" if core.accepted else "new"
+        kind = type(self).__name__
+        title = kind if self.name == kind else f"{kind} {self.name!r}"
+        return (
+            f"<{title} {state}: {core.queued} queued, {core.running} running, {core.in_flight} batches in flight>"
+        )
+
+    def __enter__(self) -> Self:
+        """Return the batcher itself; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Serve what was accepted, then stop."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        """Return the batcher itself; leaving the block stops it."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Serve what was accepted, then stop."""
+        await self.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what a subclass added, and nothing of the machinery: enough for `process_batch` elsewhere.
+
+        So a subclass works with a ProcessPoolExecutor. The copy cannot serve calls.
+        """
+        return dict(getattr(self, "__dict__", {}))
+
+    # What the drivers do
+
+    @abstractmethod
+    def _wake(self, here: Loop | None) -> None:
+        """Let someone ask the core soon. Called with the lock held, by a thread that runs loop `here`.
+
+        Raises RuntimeError when nobody can be found to do it.
+        """
+
+    @abstractmethod
+    def _retire(self) -> None:
+        """Let everything end that waits. Called once, with the lock held, when nothing is left to run."""
+
+    @abstractmethod
+    def _join(self, *, abandoned: bool) -> None:
+        """Wait until all has ended that `_retire` told to end; if abandoned, not for batch functions."""
+
+    @abstractmethod
+    def _settle_in(self) -> None:
+        """Start without threads and loops: in the constructor, and in the child of a fork."""
+
+    @abstractmethod
+    def _has_threads(self) -> bool:
+        """Whether it lives in threads of its own, which end with the interpreter."""
+
+    def _move(self, here: Loop | None) -> None:  # noqa: B027 - a driver without a home has nothing to do
+        """Find a living loop to live on, before a call from another than the home loop. Lock held."""
+
+    # What they share
+
+    def _ticket(
+        self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None
+    ) -> Ticket[T]:
+        """Run the user's callbacks, in the caller, and check what the call says."""
+        if self._orphaned:
+            msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
+            raise BatcherError(msg)
+        if timeout is None:
+            timeout = self._timeout
+        if timeout is None:
+            deadline = inf
+        elif isnan(timeout):
+            msg = f"timeout must be a number of seconds, not {timeout!r}"
+            raise OptionError(msg)
+        else:
+            deadline = self._clock() + timeout
+        if type(priority) is not int:
+            msg = f"priority must be a whole number, not {priority!r}"
+            raise OptionError(msg)
+        group = None
+        if self._group_by is not None:
+            group = self._group_by(item)
+            hash(group)  # here, in the caller, is the place for its TypeError
+        cost = 0.0 if self._cost is None else self._checked_cost(item)
+        return Ticket(item, group, priority, cost, deadline, future, loop)
+
+    def _checked_cost(self, item: T) -> float:
+        limit = self._options.max_batch_cost
+        if self._cost is None or limit is None:
+            return 0.0
+        cost = self._cost(item)
+        if not isfinite(cost) or cost < 0:
+            msg = f"the cost of an item must be a finite number, 0 or more, not {cost!r}: correct cost()"
+            raise ItemCostError(msg)
+        if cost > limit:
+            msg = f"the item costs {cost} and max_batch_cost is {limit}: split the item, or raise the limit"
+            raise ItemCostError(msg)
+        return float(cost)
+
+    def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
+        calls.refuse_reentrant(self._mark, "process or submit")
+        with self._lock:
+            if here is not self._home or here is None:
+                self._move(here)
+            self._core.offer(tickets, self._clock())
+            try:
+                self._rearm(here)
+            except RuntimeError as error:
+                for ticket in tickets:
+                    self._core.withdraw(ticket)
+                self._armed = inf
+                msg = f"{self!r} cannot start: {error}; the item was not accepted"
+                raise BatcherError(msg) from error
+
+    def _leave(self, ticket: Ticket[T], loop: Loop) -> None:
+        self._withdraw(ticket, loop)
+        future: Any = ticket.future
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # it came too late; nobody will look at it any more
+
+    def _withdraw(self, ticket: Ticket[T], here: Loop | None) -> bool:
+        with self._lock:
+            left = self._core.withdraw(ticket)
+            if left:
+                self._rearm(here)
+        return left
+
+    def _rearm(self, here: Loop | None) -> None:
+        """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
+        if self._core.done:
+            self._end()
+        elif self._armed != -inf:
+            due = self._core.due
+            if due < self._armed or due == inf != self._armed:
+                self._armed = -inf
+                self._wake(here)
+
+    def _decide(self) -> Decision[T, S]:
+        """Ask the core. Lock held."""
+        while self._left:
+            self._core.withdraw(self._left.popleft())
+        return self._core.decide(self._clock())
+
+    def _finish(self, batch: Any, verdict: Verdict[S], here: Loop | None) -> None:  # noqa: ANN401 - Batch[T]
+        """Report the end of a batch and deliver its outcomes. The driver then looks for the next batch.
+
+        In this order, so that callers who come back at once are part of the next batch.
+        """
+        with self._lock:
+            settled = self._core.finish(batch, verdict, self._clock())
+        deliver(settled, here)
+
+    def _close(self, here: Loop | None, *, force: bool) -> None:
+        calls.refuse_reentrant(self._mark, "stop or close")
+        with self._lock:
+            settled = self._core.close(force=force)
+            if not self._core.done and (here is not self._home or here is None):
+                self._move(here)
+            self._rearm(here)
+        deliver(settled, here)
+
+    def _abandon(self, here: Loop | None, timeout: float | None) -> bool:
+        """Fail all that has not ended; return whether there ever was anything (in this call or before)."""
+        with self._lock:
+            if self._stopped.done():
+                return self._core.abandoned
+            state = repr(self)
+            settled = list(self._core.abandon())
+            self._end()
+        logger.warning(
+            "%s did not end within %s s; %d callers got BatcherStoppedError", state, timeout, len(settled)
+        )
+        deliver(settled, here)
+        return True
+
+    def _end(self) -> None:
+        """Nothing is left to run: let everything end. Lock held; may be called again."""
+        if not self._stopped.done():
+            self._retire()
+            self._stopped.set_result(None)
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout >= 0:
+        msg = f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}"
+        raise OptionError(msg)
+
+
+_alive: weakref.WeakSet[Batcher[Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for batcher in list(_alive):
+        batcher._orphaned = batcher._options.executor is not None  # noqa: SLF001 - this module's own class
+        batcher._begin()  # noqa: SLF001
+
+
+def _at_exit() -> None:
+    """Serve what was accepted before the interpreter takes the threads away, for a limited time."""
+    for batcher in list(_alive):
+        if batcher._has_threads():  # noqa: SLF001 - this module's own class
+            batcher.close(timeout=EXIT_SECONDS)
+
+
+EXIT_SECONDS = 5.0
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,178 @@
+"""Pure: the waiting items of one group, in the order in which they enter batches.
+
+Higher priorities go first; items of one priority keep the order of their acceptance. A withdrawn item
+leaves at once for every count and every order, but its ticket stays in the deque as a tombstone until
+it reaches the front or the tombstones are the majority: each costs O(1) in the long run, wherever in
+the queue it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from math import inf
+from typing import Generic, TypeVar
+
+from .order import Order
+
+T = TypeVar("T")
+
+QUEUED, RUNNING, SETTLED = range(3)
+"""The states of a ticket, in the order in which it passes through them (it may skip RUNNING)."""
+
+
+class Ticket(Generic[T]):
+    """One accepted call: its item, what the core must know of it, and the future of its caller.
+
+    The core never touches `future` and `loop`; they are for the driver that delivers the outcome.
+    """
+
+    __slots__ = (
+        *("item", "group", "priority", "cost", "deadline", "future", "loop"),
+        *("arrived", "number", "state", "bucket"),
+    )
+
+    item: T | None  # None from its outcome on, so that no ticket keeps an item alive
+    bucket: Bucket[T]
+    arrived: float
+    number: int
+
+    def __init__(
+        self,
+        item: T,
+        group: Hashable = None,
+        priority: int = 0,
+        cost: float = 0.0,
+        deadline: float = inf,
+        future: object = None,
+        loop: object = None,
+    ) -> None:
+        """Describe a call that has not been offered yet. `deadline` is a time of the batcher's clock."""
+        self.item = item
+        self.group = group
+        self.priority = priority
+        self.cost = cost
+        self.deadline = deadline
+        self.future = future
+        self.loop = loop
+        self.state = QUEUED
+
+
+class Bucket(Generic[T]):
+    """The waiting items of one group and one priority, oldest first. Its first ticket is never dead."""
+
+    __slots__ = ("dead", "lane", "priority", "tickets")
+
+    def __init__(self, lane: Lane[T], priority: int) -> None:
+        """Start empty."""
+        self.lane = lane
+        self.priority = priority
+        self.tickets: deque[Ticket[T]] = deque()
+        self.dead = 0
+
+
+class Lane(Generic[T]):
+    """The waiting items of one group."""
+
+    __slots__ = ("_buckets", "_by_age", "_by_priority", "cost", "full", "group", "size")
+
+    def __init__(self, group: Hashable) -> None:
+        """Start empty."""
+        self.group = group
+        self.size = 0
+        self.cost = 0.0
+        self.full = False  # whether its next batch cannot grow any more; the core knows the limits
+        self._buckets: dict[int, Bucket[T]] = {}
+        self._by_priority: Order[Bucket[T]] = Order()
+        self._by_age: Order[Bucket[T]] = Order()
+
+    def add(self, ticket: Ticket[T]) -> bool:
+        """Put a ticket at the end of its bucket; return whether the head of the lane may have changed."""
+        priority = ticket.priority
+        bucket = self._buckets.get(priority)
+        if bucket is None:
+            bucket = self._buckets[priority] = Bucket(self, priority)
+        ticket.bucket = bucket
+        first = not bucket.tickets
+        bucket.tickets.append(ticket)
+        self.size += 1
+        self.cost += ticket.cost
+        if first:
+            self._by_priority.put(bucket, -priority)
+            self._by_age.put(bucket, ticket.number)
+        return first
+
+    def head(self) -> Ticket[T]:
+        """Return the ticket that enters the next batch first. The lane must not be empty."""
+        return self._by_priority.first().tickets[0]
+
+    def oldest(self) -> Ticket[T]:
+        """Return the ticket that has waited longest. The lane must not be empty."""
+        return self._by_age.first().tickets[0]
+
+    def take(self, size: int, cost: float) -> list[Ticket[T]]:
+        """Remove and return the next batch: up to `size` tickets whose costs add up to at most `cost`.
+
+        It ends before the first ticket that does not fit; nothing overtakes it. It holds at least one
+        ticket when the lane does, because no single ticket is above the limit.
+        """
+        taken: list[Ticket[T]] = []
+        spent = 0.0
+        size = min(size, self.size)
+        while len(taken) < size:
+            bucket = self._by_priority.first()
+            tickets = bucket.tickets
+            while tickets and len(taken) < size:
+                ticket = tickets[0]
+                if ticket.state == QUEUED:
+                    if spent + ticket.cost > cost:
+                        self._tidy(bucket)
+                        self._subtract(len(taken), spent)
+                        return taken
+                    spent += ticket.cost
+                    taken.append(ticket)
+                else:
+                    bucket.dead -= 1
+                tickets.popleft()
+            self._tidy(bucket)
+        self._subtract(len(taken), spent)
+        return taken
+
+    def remove(self, ticket: Ticket[T]) -> None:
+        """Let a ticket leave whose state is no longer QUEUED."""
+        bucket = ticket.bucket
+        bucket.dead += 1
+        self._subtract(1, ticket.cost)
+        tickets = bucket.tickets
+        if bucket.dead > 16 and bucket.dead * 2 > len(tickets):
+            bucket.tickets = deque(waiting for waiting in tickets if waiting.state == QUEUED)
+            bucket.dead = 0
+        self._tidy(bucket)
+
+    def waiting(self) -> list[Ticket[T]]:
+        """Return all tickets that wait."""
+        return [
+            ticket
+            for bucket in self._buckets.values()
+            for ticket in bucket.tickets
+            if ticket.state == QUEUED
+        ]
+
+    def _subtract(self, count: int, cost: float) -> None:
+        self.size -= count
+        # An empty lane has no cost: the rounding errors of many additions end here.
+        self.cost = self.cost - cost if self.size else 0.0
+
+    def _tidy(self, bucket: Bucket[T]) -> None:
+        """Bring a living ticket to the front of the bucket, or retire the bucket."""
+        tickets = bucket.tickets
+        while tickets and tickets[0].state != QUEUED:
+            tickets.popleft()
+            bucket.dead -= 1
+        if tickets:
+            self._by_age.put(bucket, tickets[0].number)
+            return
+        self._by_priority.discard(bucket)
+        self._by_age.discard(bucket)
+        if len(self._buckets) > 1:  # the last one stays: most batchers use one priority only
+            del self._buckets[bucket.priority]

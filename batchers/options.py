@@ -1,0 +1,158 @@
+"""The options of a batcher, validated once. `Options` is the contract: unit, default, range, meaning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from math import isnan
+from typing import Any, Literal, TypedDict
+
+from .errors import OptionError
+from .policy import Greedy, Policy, Window
+
+OnError = Literal["fail", "bisect"]
+
+
+class BatcherOptions(TypedDict, total=False):
+    """The keyword arguments that every batcher takes; `Options` says what each one means."""
+
+    max_batch_size: int
+    max_queue_time: float | None
+    policy: Policy | None
+    concurrency: int
+    max_queue_size: int
+    timeout: float | None
+    group_by: Callable[[Any], Hashable] | None
+    cost: Callable[[Any], float] | None
+    max_batch_cost: float | None
+    on_error: OnError
+    executor: Executor | None
+    name: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a batcher is told when it is made. Wrong values raise `OptionError`, which names the option."""
+
+    max_batch_size: int = 256
+    """Items in one batch at most: 1 or more; -1: no limit. Default 256. (Promise 4.)"""
+
+    max_queue_time: float | None = None
+    """Short for `policy=Window(max_queue_time)`, in seconds; 0 or more. Default None: see `policy`."""
+
+    policy: Policy | None = None
+    """When a batch that is not full goes. Default None: `Greedy()`. Not together with `max_queue_time`."""
+
+    concurrency: int = 1
+    """Batches in flight at most: 1 or more; -1: no limit. Default 1. More than one pays only where the
+    model really runs batches in parallel (several devices, a pool of processes). (Promise 4.)"""
+
+    max_queue_size: int = 1024
+    """Items that wait at most, not counting those in running batches: 1 or more; -1: no limit.
+    Default 1024. (Promise 8.)"""
+
+    timeout: float | None = None
+    """Seconds from the call to its answer, for calls that give none: above 0. Default None: no limit.
+    (Promise 8.)"""
+
+    group_by: Callable[[Any], Hashable] | None = None
+    """Called with the item, in the caller: only items of equal groups share a batch. Default None: all
+    do. What it raises, the caller gets. (Promises 4 and 10.)"""
+
+    cost: Callable[[Any], float] | None = None
+    """Called with the item, in the caller: its share of `max_batch_cost`, a finite number, 0 or more.
+    Default None. Needs `max_batch_cost`. (Promises 4 and 10.)"""
+
+    max_batch_cost: float | None = None
+    """The sum of the costs in one batch at most: above 0. An item above it is refused with
+    `ItemCostError`. Default None: no limit. Needs `cost`. (Promise 4.)"""
+
+    on_error: OnError = "fail"
+    """What a failed batch means: "fail", all its items fail; "bisect", it is halved and run again until
+    the items that fail alone are found and the others have their results: at most 2n - 1 calls for n
+    items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)"""
+
+    executor: Executor | None = None
+    """Where a sync `process_batch` runs. Default None: in the batcher's own threads. It is never shut
+    down by the batcher. A ProcessPoolExecutor needs a function, items and results that can be pickled."""
+
+    name: str | None = None
+    """Shown in `repr` and in the names of threads. Default None: the name of the class."""
+
+    def __post_init__(self) -> None:
+        """Check every option by itself, then the pairs."""
+        _whole("max_batch_size", self.max_batch_size)
+        _whole("concurrency", self.concurrency)
+        _whole("max_queue_size", self.max_queue_size)
+        _positive("timeout", self.timeout)
+        _positive("max_batch_cost", self.max_batch_cost)
+        _kind("policy", self.policy, Policy, "Greedy() or Window(seconds)")
+        _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
+        _kind("name", self.name, str, "a str")
+        for option, function in (("group_by", self.group_by), ("cost", self.cost)):
+            if function is not None and not callable(function):
+                msg = f"{option} must be a function of one item or None, not {function!r}"
+                raise OptionError(msg)
+        if self.on_error not in ("fail", "bisect"):
+            msg = f"on_error must be 'fail' or 'bisect', not {self.on_error!r}"
+            raise OptionError(msg)
+        if (self.cost is None) != (self.max_batch_cost is None):
+            msg = "cost and max_batch_cost need each other: give both or none"
+            raise OptionError(msg)
+        if self.max_queue_time is not None:
+            if self.policy is not None:
+                msg = "max_queue_time is short for policy=Window(...): give one of the two"
+                raise OptionError(msg)
+            try:
+                Window(self.max_queue_time)
+            except OptionError as error:
+                msg = f"max_queue_time: {error}"
+                raise OptionError(msg) from None
+
+    @property
+    def batch_limit(self) -> int:
+        """`max_batch_size` as a number that -1 makes endless."""
+        return _limit(self.max_batch_size)
+
+    @property
+    def slots(self) -> int:
+        """`concurrency` as a number that -1 makes endless."""
+        return _limit(self.concurrency)
+
+    @property
+    def queue_limit(self) -> int:
+        """`max_queue_size` as a number that -1 makes endless."""
+        return _limit(self.max_queue_size)
+
+    @property
+    def rule(self) -> Policy:
+        """The policy that these options choose."""
+        if self.max_queue_time is not None:
+            return Window(self.max_queue_time)
+        return self.policy or Greedy()
+
+
+def _limit(value: int) -> int:
+    return sys.maxsize if value == -1 else value
+
+
+def _whole(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
+        msg = f"{option} must be a whole number, 1 or more, or -1 for no limit, not {value!r}"
+        raise OptionError(msg)
+
+
+def _positive(option: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or isnan(value) or value <= 0:
+        msg = f"{option} must be a number above 0, or None for no limit, not {value!r}"
+        raise OptionError(msg)
+
+
+def _kind(option: str, value: object, kind: type, allowed: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        msg = f"{option} must be {allowed} or None, not {value!r}"
+        raise OptionError(msg)

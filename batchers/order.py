@@ -1,0 +1,64 @@
+"""Pure: members in the order of keys that may change."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, TypeVar
+
+M = TypeVar("M", bound=Hashable)
+
+
+class Order(Generic[M]):
+    """Which member has the smallest key? O(log n) for a change, O(1) while there is one member.
+
+    A heap whose stale entries are dropped when they reach the top, or all at once when they are the
+    majority, so that its memory follows the number of members. It is built when a second member comes
+    and someone asks: a batcher without groups and priorities never needs it. No two keys may be equal.
+    """
+
+    __slots__ = ("_heap", "_keys")
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._keys: dict[M, Any] = {}
+        self._heap: list[tuple[Any, M]] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self._keys)
+
+    def put(self, member: M, key: Any) -> None:  # noqa: ANN401 - whatever is comparable with the other keys
+        """Add a member or change its key."""
+        keys = self._keys
+        if keys.get(member) != key:
+            keys[member] = key
+            if self._heap is not None:
+                heappush(self._heap, (key, member))
+                self._forget_stale()
+
+    def discard(self, member: M) -> None:
+        """Remove a member, if it is one."""
+        self._keys.pop(member, None)
+        self._forget_stale()
+
+    def first(self) -> M:
+        """Return the member with the smallest key; IndexError when there is none."""
+        keys = self._keys
+        if len(keys) == 1:
+            return next(iter(keys))
+        heap = self._heap
+        if heap is None:
+            heap = self._heap = [(key, member) for member, key in keys.items()]
+            heapify(heap)
+        while keys.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        return heap[0][1]
+
+    def first_key(self) -> Any:  # noqa: ANN401 - as `put`
+        """Return the smallest key; IndexError when there is no member."""
+        return self._keys[self.first()]
+
+    def _forget_stale(self) -> None:
+        if self._heap is not None and len(self._heap) > 2 * len(self._keys) + 16:
+            self._heap = None

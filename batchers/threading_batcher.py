@@ -1,0 +1,228 @@
+"""`ThreadingBatcher`: worker threads and a Condition.
+
+Theory of operation
+===================
+
+All workers are equal. A worker asks the core; when the answer is Run, it runs that batch itself, so a
+lone call costs one switch of threads there and one back. At most one worker, the leader, waits for the
+time (and the next event) that the core has named; the other idle ones are spares without an alarm.
+Before a worker leaves the lock to run a batch, it makes sure that somebody watches if there is anything to
+watch: more items and a free slot, or a deadline. If not, nobody is woken until it has finished: then it
+asks again itself. So with one batch in flight and no deadlines there is one thread, and offers to a busy
+batcher wake nobody.
+
+Idle workers hold no reference to the batcher. Work in hand does: `_Crew.owner`, from the wake-up on,
+then the worker's own frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import weakref
+from contextvars import Context
+from inspect import isawaitable
+from math import inf
+from typing import Any, ClassVar, TypeVar
+
+from . import calls
+from .core import Batch, Decision, Done, Expire, Run, Wait
+from .delivery import deliver
+from .interface import Batcher, Loop
+from .outcomes import Failed, Verdict, judge
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+LONGEST_WAIT = 86_400.0
+"""Seconds after which a waiting leader looks again; a Condition takes no endless number."""
+
+
+class _Crew:
+    """What the workers of one batcher share, and may keep while nobody uses the batcher."""
+
+    __slots__ = (
+        *("lock", "lead", "spare", "has_leader", "spares", "ref", "owner"),
+        *("threads", "away", "loop_thread"),
+    )
+
+    def __init__(self, batcher: ThreadingBatcher[Any, Any]) -> None:
+        self.lock = batcher._lock  # noqa: SLF001 - the crew is a part of its batcher
+        self.lead = batcher._condition(self.lock)  # noqa: SLF001
+        self.spare = batcher._condition(self.lock)  # noqa: SLF001
+        self.has_leader = False
+        self.spares = 0
+        self.ref = weakref.ref(batcher)
+        self.owner: ThreadingBatcher[Any, Any] | None = None
+        self.threads: set[threading.Thread] = set()
+        self.away: set[threading.Thread] = set()  # those that run a batch or deliver
+        self.loop_thread: calls.LoopThread | None = None
+
+    def rest(self, seconds: float | None) -> None:
+        """Wait: as the leader, with an alarm, if there is none; else as a spare. Lock held."""
+        if self.has_leader:
+            self.spares += 1
+            self.spare.wait()
+            self.spares -= 1
+        else:
+            self.has_leader = True
+            self.lead.wait(seconds)
+            self.has_leader = False
+
+    def dismiss(self) -> None:
+        """Let all workers look whether they are still needed."""
+        with self.lock:
+            self.lead.notify_all()
+            self.spare.notify_all()
+        if self.loop_thread is not None:
+            self.loop_thread.stop_soon()
+
+
+class ThreadingBatcher(Batcher[T, S]):
+    """A batcher made of threads and a Condition. `Batcher` says what it promises.
+
+    A sync `process_batch` runs in the batcher's own worker threads (or in `executor`), an async one on an
+    event loop in a thread of the batcher's own. The threads are daemons: when the interpreter exits, what
+    was accepted is served for up to 5 s.
+    """
+
+    __slots__ = ("_crew",)
+
+    _condition: ClassVar[type[threading.Condition]] = threading.Condition
+    """Tests put a Condition of their own here."""
+
+    def _settle_in(self) -> None:
+        self._crew = _Crew(self)
+        # By a thread of its own: the collector may run this in a worker that holds the lock.
+        weakref.finalize(self, _in_thread, self._crew.dismiss).atexit = False
+
+    def _has_threads(self) -> bool:
+        return bool(self._crew.threads)
+
+    def _wake(self, here: Loop | None) -> None:  # noqa: ARG002 - a worker is woken in the same way from everywhere
+        crew = self._crew
+        crew.owner = self
+        if crew.has_leader:
+            crew.lead.notify()
+        elif crew.spares:
+            crew.spare.notify()
+        else:
+            name = f"{self.name}-worker-{len(crew.threads) + 1}"
+            thread = threading.Thread(target=_work, args=(crew,), name=name, daemon=True)
+            crew.threads.add(thread)
+            try:
+                thread.start()
+            except RuntimeError:
+                crew.threads.discard(thread)
+                crew.owner = None
+                if crew.threads:
+                    self._armed = inf  # those that run will ask when they have finished
+                    return
+                raise
+
+    def _retire(self) -> None:
+        crew = self._crew
+        crew.lead.notify_all()
+        crew.spare.notify_all()
+        if crew.loop_thread is not None:
+            crew.loop_thread.stop_soon()
+
+    def _join(self, *, abandoned: bool) -> None:
+        crew = self._crew
+        with self._lock:
+            threads = crew.threads - crew.away if abandoned else set(crew.threads)
+        if crew.loop_thread is not None:
+            crew.loop_thread.join(limit=calls.GRACE if abandoned else None)
+        for thread in threads:
+            thread.join()
+
+    def _run(self, batch: Batch[T]) -> None:
+        """Run a batch in this thread and deliver its outcomes. Lock not held."""
+        verdict: Verdict[Any]
+        try:
+            verdict = judge(self._evaluate(batch.items()), len(batch.tickets))
+        except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
+            trace = error.__traceback__
+            verdict = Failed(error.with_traceback(trace and trace.tb_next))
+        self._finish(batch, verdict, None)
+
+    def _evaluate(self, items: list[T]) -> object:
+        function = self._function or self.process_batch
+        if self._is_async:
+            return self._await(items)
+        executor = self._options.executor
+        if executor is None:
+            result = calls.invoke(self._mark, function, items)
+        else:
+            result = _result(calls.send(executor, self._mark, function, items))
+        return self._await(result) if isawaitable(result) else result
+
+    def _await(self, work: Any) -> object:  # noqa: ANN401 - the items for an async function, or an awaitable
+        """Run an async batch function, or what a sync one has left to await, on the batcher's own loop."""
+        with self._lock:
+            if self._crew.loop_thread is None:
+                self._crew.loop_thread = calls.LoopThread(f"{self.name}-loop")
+            loop = self._crew.loop_thread.loop
+
+        async def run() -> object:
+            calls.enter(self._mark)
+            return await (self.process_batch(work) if self._is_async else work)  # type: ignore[misc]
+
+        return _result(Context().run(asyncio.run_coroutine_threadsafe, run(), loop))
+
+
+def _result(future: concurrent.futures.Future[Any]) -> object:
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError as error:
+        raise asyncio.CancelledError from error  # the batch was cancelled; its callers were not
+
+
+def _in_thread(function: Any) -> None:  # noqa: ANN401 - a function without arguments
+    threading.Thread(target=function, daemon=True).start()
+
+
+def _work(crew: _Crew) -> None:
+    me = threading.current_thread()
+    while True:
+        with crew.lock:
+            batcher, decision = _next_decision(crew)
+            if batcher is None or isinstance(decision, Done):
+                crew.threads.discard(me)
+                return
+            crew.away.add(me)
+        if isinstance(decision, Run):
+            batcher._run(decision.batch)  # noqa: SLF001 - a worker is a part of its batcher
+        elif isinstance(decision, Expire):
+            deliver(decision.settled, None)
+        del batcher, decision
+        with crew.lock:
+            crew.away.discard(me)
+
+
+def _next_decision(crew: _Crew) -> tuple[ThreadingBatcher[Any, Any] | None, Decision[Any, Any] | None]:
+    """Wait until there is something to do. Lock held. No batcher: nobody needs this worker any more."""
+    while True:
+        batcher = crew.owner or crew.ref()
+        if batcher is None:
+            return None, None
+        decision = batcher._decide()  # noqa: SLF001 - as above
+        if not isinstance(decision, Wait):
+            if isinstance(decision, Done):
+                batcher._end()  # noqa: SLF001
+            elif not crew.has_leader:
+                batcher._armed = inf  # noqa: SLF001
+            batcher._rearm(None)  # noqa: SLF001 - before this worker is away: does anything need a watch?
+            return batcher, decision
+        if crew.has_leader:
+            batcher._rearm(None)  # noqa: SLF001 - the leader's alarm may be too late by now
+            seconds = None
+        else:
+            batcher._armed = decision.until  # noqa: SLF001
+            seconds = min(decision.until - batcher._clock(), LONGEST_WAIT)  # noqa: SLF001
+            if decision.until == inf:
+                seconds = None
+        crew.owner = None if batcher._core.idle else batcher  # noqa: SLF001
+        del batcher
+        crew.rest(seconds)
