@@ -125,7 +125,7 @@ class AsyncioBatcher(Batcher[T, S]):
     async def _run(self, batch: Batch[T], home: Loop) -> None:
         verdict: Verdict[Any]
         try:
-            verdict = judge(await self._evaluate(batch.items(), home), len(batch.tickets))
+            verdict = judge(await self._evaluate(batch.items, home), len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             if isinstance(error, GeneratorExit) and calls.running_loop() is not home:
                 raise  # the batch did not raise it: the loop is gone, and this coroutine is collected

@@ -57,18 +57,15 @@ Settled: TypeAlias = Iterable[tuple[Ticket[T], Outcome[S]]]
 
 
 class Batch(Generic[T]):
-    """Tickets that run together."""
+    """Tickets that run together, and their items as they were when the batch was formed."""
 
-    __slots__ = ("started", "tickets")
+    __slots__ = ("items", "started", "tickets")
 
     def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
-        """Group tickets that have just become RUNNING."""
+        """Group tickets that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
         self.tickets = tickets
+        self.items: list[T] = [ticket.item for ticket in tickets]  # type: ignore[misc]  # RUNNING: it has one
         self.started = started
-
-    def items(self) -> list[T]:
-        """Return a new list of the items, which `process_batch` may keep or change."""
-        return [ticket.item for ticket in self.tickets]  # type: ignore[misc]  # a RUNNING ticket has its item
 
 
 class Run(Generic[T]):

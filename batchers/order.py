@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 M = TypeVar("M", bound=Hashable)
@@ -12,17 +13,18 @@ M = TypeVar("M", bound=Hashable)
 class Order(Generic[M]):
     """Which member has the smallest key? O(log n) for a change, O(1) while there is one member.
 
-    A heap whose stale entries are dropped when they reach the top, or all at once when they are the
+    Members with equal keys come in no particular order. A heap whose stale entries are dropped when they reach the top, or all at once when they are the
     majority, so that its memory follows the number of members. It is built when a second member comes
-    and someone asks: a batcher without groups and priorities never needs it. No two keys may be equal.
+    and someone asks: a batcher without groups and priorities never needs it.
     """
 
-    __slots__ = ("_heap", "_keys")
+    __slots__ = ("_heap", "_keys", "_serial")
 
     def __init__(self) -> None:
         """Start empty."""
         self._keys: dict[M, Any] = {}
-        self._heap: list[tuple[Any, M]] | None = None
+        self._heap: list[tuple[Any, int, M]] | None = None
+        self._serial = count()  # keeps the heap from comparing members
 
     def __len__(self) -> int:
         """Return the number of members."""
@@ -34,7 +36,7 @@ class Order(Generic[M]):
         if keys.get(member) != key:
             keys[member] = key
             if self._heap is not None:
-                heappush(self._heap, (key, member))
+                heappush(self._heap, (key, next(self._serial), member))
                 self._forget_stale()
 
     def discard(self, member: M) -> None:
@@ -49,11 +51,11 @@ class Order(Generic[M]):
             return next(iter(keys))
         heap = self._heap
         if heap is None:
-            heap = self._heap = [(key, member) for member, key in keys.items()]
+            heap = self._heap = [(key, next(self._serial), member) for member, key in keys.items()]
             heapify(heap)
-        while keys.get(heap[0][1]) != heap[0][0]:
+        while keys.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
-        return heap[0][1]
+        return heap[0][2]
 
     def first_key(self) -> Any:  # noqa: ANN401 - as `put`
         """Return the smallest key; IndexError when there is no member."""

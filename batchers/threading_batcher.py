@@ -141,7 +141,7 @@ class ThreadingBatcher(Batcher[T, S]):
         """Run a batch in this thread and deliver its outcomes. Lock not held."""
         verdict: Verdict[Any]
         try:
-            verdict = judge(self._evaluate(batch.items()), len(batch.tickets))
+            verdict = judge(self._evaluate(batch.items), len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             trace = error.__traceback__
             verdict = Failed(error.with_traceback(trace and trace.tb_next))

@@ -1,0 +1,1 @@
+"""The example server: one Keras model behind FastAPI, with and without a batcher."""

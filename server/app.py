@@ -1,0 +1,183 @@
+"""The app: `BATCHER_BACKEND=threading|asyncio uvicorn server.app:app`."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from batchers import Batcher, create_batcher
+
+from .metrics import make_registry
+from .model import Description, Model
+from .problems import FEATURES, ROW, add_handlers, read_row
+from .settings import Settings, read_settings
+
+logger = logging.getLogger("uvicorn.error")
+
+DESCRIPTION = f"""
+Two ways to the same prediction: `/predict` calls the model for one request alone, `/optimized_predict`
+puts concurrent requests into one batch. Both take a JSON array of {FEATURES} finite numbers and answer a
+JSON number.
+"""
+
+
+class Service:
+    """What lives as long as the server: the model and its batcher."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make the batcher; nothing is loaded or started."""
+        self.settings = settings
+        self.ready = False
+        self.model: Model | None = None
+        self.batcher: Batcher[list[float], float] = create_batcher(
+            settings.backend, self._predict, **settings.batcher_options()
+        )
+
+    async def start(self) -> None:
+        """Load the model and warm it up, then take its objects out of the garbage collector's sight.
+
+        With TensorFlow's objects on the heap one full collection stops the server for 250 ms.
+        """
+        self.model = await run_in_threadpool(Model, self.settings.model_file, self.settings.model_call)
+        await run_in_threadpool(self.model.warm_up, self.settings.largest_batch)
+        gc.collect()
+        gc.freeze()
+        self.ready = True
+        logger.info("Serving with %r, model call: %s", self.batcher, self.settings.model_call)
+
+    async def stop(self) -> None:
+        """Answer what was accepted, then end."""
+        self.ready = False
+        await self.batcher.stop()
+
+    def _predict(self, rows: list[list[float]]) -> list[Any]:
+        if self.model is None:
+            msg = "the model is not loaded: run the app with its lifespan"
+            raise RuntimeError(msg)
+        return self.model.predict(rows)
+
+    async def predict_alone(self, row: list[float]) -> float:
+        """Call the model for one row, in a thread, as most servers do."""
+        (answer,) = await run_in_threadpool(self._predict, [row])
+        if isinstance(answer, Exception):
+            raise answer
+        return float(answer)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the app for these settings."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        _end_cleanly_on_sigterm()
+        try:
+            await service.start()
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="batchers", description=DESCRIPTION, version="0.2.0", lifespan=lifespan, redirect_slashes=False
+    )
+    app.state.service = service
+    add_handlers(app, settings.max_body_size)
+    _add_predictions(app, service)
+    _add_operations(app, service)
+    return app
+
+
+def _add_predictions(app: FastAPI, service: Service) -> None:
+    limit = service.settings.max_body_size
+    documented: dict[str, Any] = {
+        "openapi_extra": _request_body(service.settings),
+        "responses": {
+            413: {"description": "The body is too large."},
+            422: {"description": "The body is not a JSON array of 10 finite numbers."},
+        },
+    }
+    batch_answers: dict[int | str, dict[str, Any]] = {
+        503: {"description": "The queue is full, or the server stops; see Retry-After."},
+        504: {"description": "No prediction within BATCHER_TIMEOUT."},
+    }
+
+    async def predict(request: Request) -> JSONResponse:
+        """Call the model for this request alone."""
+        return JSONResponse(await service.predict_alone(await read_row(request, limit)))
+
+    async def optimized_predict(request: Request) -> JSONResponse:
+        """Put this request into a batch with others."""
+        return JSONResponse(await service.batcher.process(await read_row(request, limit)))
+
+    app.post("/predict", response_model=float, **documented)(predict)
+    documented["responses"] = documented["responses"] | batch_answers
+    app.post("/optimized_predict", response_model=float, **documented)(optimized_predict)
+    # The original benchmark's clients post to these.
+    app.post("/predict/", include_in_schema=False)(predict)
+    app.post("/optimized_predict/", include_in_schema=False)(optimized_predict)
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    registry = make_registry(service.batcher.stats)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Answer as long as the process lives."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", responses={503: {"description": "Starting or stopping."}})
+    async def readyz() -> JSONResponse:
+        """Answer 200 while requests are served."""
+        if service.ready:
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "not ready"}, 503)
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Show the batcher's counters in Prometheus' text format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/stats")
+    async def stats() -> dict[str, Any]:
+        """Show the batcher's counters and settings as JSON."""
+        found = dataclasses.asdict(service.batcher.stats())
+        return {"backend": service.settings.backend, "model_call": service.settings.model_call, **found}
+
+
+def _request_body(settings: Settings) -> dict[str, Any]:
+    described = Description.model_validate_json(settings.model_file.with_suffix(".json").read_text())
+    schema = ROW.json_schema() | {
+        "title": "Measurements",
+        "description": "In this order: " + ", ".join(described.features),
+        "examples": [described.example],
+    }
+    content = {"application/json": {"schema": schema, "example": described.example}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """Let uvicorn end with status 0 when SIGTERM has asked it to drain and it has.
+
+    After the drain uvicorn raises the signal that it got once more: SIGTERM would end the process as
+    killed, SIGINT ends it as done. So it is told of a SIGINT.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    handler: Any = signal.getsignal(signal.SIGTERM)
+    if isinstance(getattr(handler, "__self__", None), uvicorn.Server):
+        signal.signal(signal.SIGTERM, lambda _, frame: handler(signal.SIGINT, frame))
+
+
+app = create_app(read_settings())

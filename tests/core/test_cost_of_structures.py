@@ -1,0 +1,148 @@
+"""Work per item must not grow with the queue. Counted in steps of the interpreter, not in seconds."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+from math import inf
+from random import Random
+
+import pytest
+
+from batchers.core import Core, Expire, Run
+from batchers.lanes import Ticket
+from batchers.options import Options
+from batchers.order import Order
+
+
+def steps(work: Callable[[], object]) -> int:
+    """Return how many lines of Python ran."""
+    counted = 0
+
+    def trace(*_: object) -> object:
+        nonlocal counted
+        counted += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)  # type: ignore[arg-type]  # a trace function may take anything
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+def serve(core: Core[int, int]) -> None:
+    """Run everything that waits."""
+    while isinstance(decision := core.decide(0.0), (Run, Expire)):
+        if isinstance(decision, Run):
+            core.finish(decision.batch, list(decision.batch.items), 0.0)
+
+
+def lifetime(count: int, cancelled: float, groups: int, priorities: int, deadlines: int) -> float:
+    """Return the steps per item for a queue that is filled, thinned and served."""
+    random = Random(1)
+    core: Core[int, int] = Core(Options(max_batch_size=16, max_queue_size=-1))
+    tickets = [
+        Ticket(n, n % groups, n % priorities, 0.0, 1.0 + n % deadlines if deadlines else inf)
+        for n in range(count)
+    ]
+    leaving = random.sample(tickets, int(cancelled * count))
+
+    def work() -> None:
+        core.offer(tickets, 0.0)
+        for ticket in leaving:
+            core.withdraw(ticket)
+        serve(core)
+
+    return steps(work) / count
+
+
+@pytest.mark.parametrize("cancelled", [0.0, 0.5, 0.99])
+def test_flat_in_the_queue(cancelled: float) -> None:
+    """A hundred times the queue, the same work for each item; plain dicts and lists fail here."""
+    small, large = lifetime(200, cancelled, 1, 1, 0), lifetime(20_000, cancelled, 1, 1, 0)
+
+    assert large < 1.2 * small + 5
+
+
+@pytest.mark.parametrize(
+    ("groups", "priorities", "deadlines"), [(2000, 1, 0), (1, 2000, 0), (1, 1, 2000), (100, 100, 100)]
+)
+def test_at_most_logarithmic_in_kinds(groups: int, priorities: int, deadlines: int) -> None:
+    """Thousands of groups, priorities or deadlines cost a small factor, not a thousand."""
+    few = lifetime(4000, 0.3, min(groups, 2), min(priorities, 2), min(deadlines, 2))
+    many = lifetime(4000, 0.3, groups, priorities, deadlines)
+
+    assert many < 8 * few
+
+
+def test_order_follows_its_members() -> None:
+    """Re-keyed and removed members leave no memory behind."""
+    order: Order[int] = Order()
+    for member in range(10):
+        order.put(member, member)
+    assert order.first() == 0
+    for key in range(10_000):
+        order.put(key % 10, -key)
+        order.first()
+    assert order._heap is not None
+    assert len(order._heap) <= 2 * 10 + 17
+    for member in range(1, 10):
+        order.discard(member)
+    assert order.first() == 0
+    order.discard(0)
+    assert len(order) == 0
+    with pytest.raises(IndexError):
+        order.first()
+
+
+def test_equal_keys_are_no_problem() -> None:
+    """Members are never compared with each other."""
+    order: Order[object] = Order()
+    members = [object() for _ in range(20)]
+    for member in members:
+        order.put(member, 1)
+
+    found = []
+    while len(order):
+        found.append(order.first())
+        order.discard(found[-1])
+
+    assert set(found) == set(members)
+
+
+class Thing:
+    """Something that can be referred to weakly."""
+
+
+@pytest.mark.parametrize("how", ["finish", "withdraw", "expire", "force"])
+def test_items_are_let_go(how: str) -> None:
+    """After its outcome nothing of the core holds an item, even if its ticket is kept."""
+    core: Core[Thing, int] = Core(Options(concurrency=1))
+    first = Ticket(Thing())
+    ticket = Ticket(Thing(), deadline=5.0 if how == "expire" else inf)
+    assert ticket.item is not None
+    ref = weakref.ref(ticket.item)
+    core.offer((first,), 0.0)
+    decision = core.decide(0.0)
+    assert isinstance(decision, Run)
+    core.offer((ticket,), 0.0)
+    if how == "withdraw":
+        core.withdraw(ticket)
+    elif how == "expire":
+        assert isinstance(core.decide(5.0), Expire)
+    elif how == "force":
+        core.close(force=True)
+    else:
+        core.finish(decision.batch, [1], 0.0)
+        second = core.decide(0.0)
+        assert isinstance(second, Run)
+        core.finish(second.batch, [1], 0.0)
+        del second
+    gc.collect()
+
+    assert ref() is None

@@ -1,0 +1,178 @@
+"""The core beside the plain model: every event goes to both, and everything is compared."""
+
+from __future__ import annotations
+
+from math import inf
+
+from batchers.core import Batch, Core, Done, Expire, Run, Wait
+from batchers.errors import (
+    BatcherStoppedError,
+    DeadlineExceededError,
+    QueueFullError,
+)
+from batchers.lanes import QUEUED, RUNNING, SETTLED, Ticket
+from batchers.options import Options
+from batchers.outcomes import Err, Failed
+
+from .plain import Limits, Plain
+
+FINAL = ("completed", "failed", "cancelled", "expired", "stopped")
+
+
+def options_for(limits: Limits) -> Options:
+    bounded = limits.cost < inf
+    return Options(
+        max_batch_size=limits.batch,
+        concurrency=limits.slots,
+        max_queue_size=limits.queue,
+        max_queue_time=limits.window,
+        cost=(lambda _: 1.0) if bounded else None,
+        max_batch_cost=limits.cost if bounded else None,
+        on_error="bisect" if limits.bisect else "fail",
+    )
+
+
+class World:
+    """Both, after the same events. Each step ends when both have nothing more to do at this time."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.plain = Plain(limits)
+        self.core: Core[int, int] = Core(options_for(limits))
+        self.tickets: dict[int, Ticket[int]] = {}
+        self.batches: list[Batch[int]] = []
+        self.outcomes: dict[int, object] = {}
+        self.ran: list[int] = []
+
+    # Events; each returns False when it cannot happen now.
+
+    def offer(self, group: str = "a", priority: int = 0, cost: float = 0.0, timeout: float = inf) -> bool:
+        number = self.plain.accepted + 1
+        said = self.plain.offer(group, priority, cost, timeout)
+        now = self.plain.now
+        ticket = Ticket(number, group, priority, cost, now + timeout)
+        try:
+            self.core.offer((ticket,), now)
+        except BatcherStoppedError:
+            assert said == "stopped"
+        except QueueFullError as error:
+            assert said == "full"
+            assert 0.001 <= error.retry_after <= 60
+        else:
+            assert said == "accepted"
+            self.tickets[number] = ticket
+        return self.settle()
+
+    def withdraw_waiting(self, place: int) -> bool:
+        if not self.plain.waiting:
+            return False
+        item = self.plain.waiting[place]
+        self.plain.withdraw(item)
+        assert self.core.withdraw(self.tickets[item.number])
+        assert not self.core.withdraw(self.tickets[item.number])
+        self.end(item.number, "cancelled")
+        return self.settle()
+
+    def withdraw_running(self) -> bool:
+        live = [i for batch in self.plain.running + self.plain.divided for i in self.plain.live(batch)]
+        if not live:
+            return False
+        self.plain.withdraw(live[0])
+        assert self.core.withdraw(self.tickets[live[0].number])
+        self.end(live[0].number, "cancelled")
+        return self.settle()
+
+    def finish(self, place: int, ok: bool) -> bool:
+        if not self.batches:
+            return False
+        expected = self.plain.finish(place, ok)
+        batch = self.batches.pop(place)
+        verdict = [10 * item for item in batch.items] if ok else Failed(ValueError("no"))
+        settled = list(self.core.finish(batch, verdict, self.plain.now))
+        assert [self.number(ticket) for ticket, _ in settled] == expected
+        for ticket, outcome in settled:
+            number = self.number(ticket)
+            if ok:
+                assert outcome == 10 * number
+            else:
+                assert isinstance(outcome, Err)
+                assert isinstance(outcome.error, ValueError)
+            self.end(number, outcome)
+        assert list(self.core.finish(batch, verdict, self.plain.now)) == []
+        return self.settle()
+
+    def tick(self) -> bool:
+        if self.plain.next_change() == inf:
+            return False
+        self.plain.now += 1
+        return self.settle()
+
+    def close(self, force: bool = False, abandon: bool = False) -> bool:
+        expected = self.plain.close(force, abandon)
+        settled = list(self.core.abandon() if abandon else self.core.close(force=force))
+        assert {self.number(ticket) for ticket, _ in settled} == expected
+        for ticket, outcome in settled:
+            assert isinstance(outcome, Err)
+            assert isinstance(outcome.error, BatcherStoppedError)
+            self.end(self.number(ticket), outcome)
+        if abandon:
+            self.batches = []
+        return self.settle()
+
+    # Comparison
+
+    def number(self, ticket: Ticket[int]) -> int:
+        return ticket.number
+
+    def end(self, number: int, outcome: object) -> None:
+        assert number not in self.outcomes
+        self.outcomes[number] = outcome
+        assert self.tickets[number].item is None
+
+    def settle(self) -> bool:
+        """Carry out all decisions of this time on both sides."""
+        while True:
+            due = self.core.due
+            expected, what = self.plain.decide()
+            decision = self.core.decide(self.plain.now)
+            if isinstance(decision, Run):
+                numbers = [self.number(ticket) for ticket in decision.batch.tickets]
+                assert ("run", numbers) == (expected, what)
+                assert decision.batch.items == numbers
+                self.batches.append(decision.batch)
+                self.ran += numbers
+            elif isinstance(decision, Expire):
+                settled = list(decision.settled)
+                assert (expected, {self.number(ticket) for ticket, _ in settled}) == ("expire", what)
+                for ticket, outcome in settled:
+                    assert isinstance(outcome, Err)
+                    assert isinstance(outcome.error, DeadlineExceededError)
+                    self.end(self.number(ticket), outcome)
+            else:
+                assert (expected, type(decision)) in (("wait", Wait), ("done", Done))
+                if isinstance(decision, Wait):
+                    assert decision.until == self.core.due == self.plain.next_change()
+                    assert decision.until > self.plain.now
+                else:
+                    assert self.core.done
+                self.check()
+                return True
+            assert due <= self.plain.now, "it had something to say before it was due"
+
+    def check(self) -> None:
+        plain, stats = self.plain, self.core.stats()
+        for what in FINAL:
+            assert getattr(stats, what) == plain.counts.get(what, 0), what
+        assert stats.rejected == plain.counts.get("rejected", 0)
+        assert stats.queued == len(plain.waiting)
+        assert stats.running == len(plain.alive)
+        assert stats.batches_in_flight == len(plain.running)
+        assert stats.submitted == sum(
+            (*(getattr(stats, what) for what in FINAL), stats.rejected, stats.queued, stats.running)
+        )
+        for number, ticket in self.tickets.items():
+            if number in self.outcomes:
+                assert ticket.state == SETTLED
+            else:
+                assert ticket.state == (RUNNING if number in plain.alive else QUEUED)
+
+
