@@ -3,26 +3,28 @@
 Theory of operation
 ===================
 
-The batcher lives on a home loop: that of the first coroutine that calls it, or one in a thread of its own
-when the first caller is a thread without a loop. Only the home loop asks the core: `_advance` carries
-out decisions until the core says Wait, then leaves one timer behind, or none. Events wake it by
-`call_soon`, once for all offers of one turn of the loop, so a batch is closed after what has already
-arrived. The lock is there for callers from other loops and threads and for `stats`; it is never held
-while anything waits.
+The batcher lives on a home loop: the loop of its callers, as long as all come from one. When a caller comes
+from elsewhere, it moves to a loop in a thread of its own, which no caller can close. When its home has ended
+without it (`asyncio.run` once more), it starts on the next caller's loop.
 
-A loop can die with callers of other loops in the queue. Every call from elsewhere looks whether home
-still runs, and moves if it does not. For callers who are already waiting, an asynchronous generator is kept
-on the home loop: `asyncio.run` closes generators before it closes the loop, and that is the signal to move.
+Only the home loop asks the core: `_advance` carries out decisions until the core says Wait, then leaves one
+timer behind, or none. Events wake it by `call_soon`, once for all offers of one turn of the loop, so a batch
+is closed after what has already arrived. An async batch function runs in a task of the home loop, a sync
+one in a pool, whose threads report the end of a batch themselves.
+
+The lock is there for callers from other threads, for the pool and for `stats`; it is never held while
+anything waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from inspect import isawaitable
 from math import inf
 from typing import Any, TypeVar
@@ -47,12 +49,12 @@ MOST_THREADS = 1 << 16
 class AsyncioBatcher(Batcher[T, S]):
     """A batcher made of callbacks and tasks of an event loop. `Batcher` says what it promises.
 
-    An async `process_batch` runs on the loop of the first caller (or, called from threads only, on one in a
-    thread of the batcher's own); a sync one in a pool of `concurrency` threads of the batcher's own, or
-    in `executor`.
+    An async `process_batch` runs on the loop of its callers; when they are of several loops, or threads, on
+    a loop in a thread of the batcher's own. A sync one runs in a pool of `concurrency` threads of the
+    batcher's own, or in `executor`.
     """
 
-    __slots__ = ("_guard", "_loop_thread", "_pool", "_tasks", "_timer", "_timer_at")
+    __slots__ = ("_loop_thread", "_pool", "_tasks", "_timer", "_timer_at")
 
     def _settle_in(self) -> None:
         self._tasks: dict[Batch[T], asyncio.Task[None]] = {}
@@ -60,7 +62,6 @@ class AsyncioBatcher(Batcher[T, S]):
         self._timer_at = inf
         self._pool: ThreadPoolExecutor | None = None
         self._loop_thread: calls.LoopThread | None = None
-        self._guard: AsyncGenerator[None, None] | None = None
 
     def _has_threads(self) -> bool:
         return self._loop_thread is not None
@@ -118,32 +119,52 @@ class AsyncioBatcher(Batcher[T, S]):
     # Running batches
 
     def _start(self, batch: Batch[T], home: Loop) -> None:
-        task = home.create_task(self._run(batch, home), name=f"{self.name}-batch", context=Context())
+        if self._is_async:
+            self._start_task(batch, home, None)
+            return
+        executor = self._options.executor or self._own_pool()
+        try:
+            running = calls.send(executor, self._mark, self._function or self.process_batch, batch.items)
+        except BatchFunctionError as error:
+            self._complete(batch, Failed(error), home)
+        else:
+            running.add_done_callback(partial(self._returned, batch, home))
+
+    def _returned(self, batch: Batch[T], home: Loop, running: concurrent.futures.Future[Any]) -> None:
+        """Take what a sync batch function has returned. Runs in a thread of the pool, most of the time."""
+        try:
+            result = calls.result_of(running)
+            if isawaitable(result):
+                home.call_soon_threadsafe(self._start_task, batch, home, result, context=Context())
+                return
+            verdict: Verdict[Any] = judge(result, len(batch.tickets))
+        except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
+            verdict = Failed(calls.without_this_frame(error))
+        self._complete(batch, verdict, calls.running_loop())
+
+    def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
+        task = home.create_task(self._run(batch, home, rest), name=f"{self.name}-batch", context=Context())
         if not task.done():  # an eager task factory may have run it already
             self._tasks[batch] = task
 
-    async def _run(self, batch: Batch[T], home: Loop) -> None:
+    async def _run(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
+        """Await the batch function, or the rest of it when a sync function has returned an awaitable."""
         verdict: Verdict[Any]
+        calls.enter(self._mark)
         try:
-            verdict = judge(await self._evaluate(batch.items, home), len(batch.tickets))
+            work: Any = self.process_batch(batch.items) if rest is None else rest
+            verdict = judge(await work, len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             if isinstance(error, GeneratorExit) and calls.running_loop() is not home:
                 raise  # the batch did not raise it: the loop is gone, and this coroutine is collected
-            trace = error.__traceback__
-            verdict = Failed(error.with_traceback(trace and trace.tb_next))
-        self._finish(batch, verdict, home)
+            verdict = Failed(calls.without_this_frame(error))
+        self._complete(batch, verdict, home)
+
+    def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
+        self._finish(batch, verdict, here)
         with self._lock:
             self._tasks.pop(batch, None)
-            self._rearm(home)
-
-    async def _evaluate(self, items: list[T], home: Loop) -> object:
-        calls.enter(self._mark)
-        if self._is_async:
-            return await self.process_batch(items)  # type: ignore[misc]  # it is async
-        function = self._function or self.process_batch
-        executor = self._options.executor or self._own_pool()
-        result = await asyncio.wrap_future(calls.send(executor, self._mark, function, items), loop=home)
-        return await result if isawaitable(result) else result
+            self._rearm(here)
 
     def _own_pool(self) -> Executor:
         with self._lock:
@@ -155,28 +176,26 @@ class AsyncioBatcher(Batcher[T, S]):
     # Living and moving
 
     def _move(self, here: Loop | None) -> None:
-        home = self._home
-        if home is None or not home.is_running():
-            self._settle_on(here, lost=None)
-        elif self._guard is None and (self._loop_thread is None or home is not self._loop_thread.loop):
-            self._guard = _watch(weakref.ref(self), home)
-            self._on_home(here, _run_to_yield, self._guard)
-
-    def _settle_on(self, here: Loop | None, *, lost: Loop | None) -> None:
-        """Make the caller's loop home, or one of our own; take along what waits. Lock held."""
+        home, timer = self._home, self._timer
+        if home is not None and home.is_running():
+            if self._loop_thread is not None and home is self._loop_thread.loop:
+                return
+            here = None  # callers from two places: a home that none of them can close
+            if timer is not None:
+                home.call_soon_threadsafe(timer.cancel)
         if here is None:
             if self._loop_thread is None:
                 self._loop_thread = calls.LoopThread(f"{self.name}-loop")
                 weakref.finalize(self, self._loop_thread.stop_soon).atexit = False
             here = self._loop_thread.loop
         self._home = here
-        self._timer = self._guard = None
+        self._timer = None
         self._armed = inf
         settled: list[Any] = []
         for batch, task in list(self._tasks.items()):
-            if task.get_loop() is lost or task.get_loop().is_closed():
-                del self._tasks[batch]  # it will never end by itself
-                msg = "the event loop that ran the batch was closed: stop the batcher before its loop"
+            if not task.get_loop().is_running():
+                del self._tasks[batch]  # it may never end, and its slot is needed
+                msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
                 settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
         if settled:
             here.call_soon_threadsafe(deliver, settled, here)
@@ -184,23 +203,15 @@ class AsyncioBatcher(Batcher[T, S]):
             self._armed = -inf
             here.call_soon_threadsafe(self._advance, context=Context())
 
-    def _lose_home(self, home: Loop) -> None:
-        """Leave a loop that is about to be closed; those who still wait are served elsewhere."""
-        with self._lock:
-            if self._home is home and not self._core.idle:
-                self._settle_on(None, lost=home)
-
     def _retire(self) -> None:
         here = calls.running_loop()
         home = self._home
         if home is not None and not home.is_closed():
             if self._timer is not None:
                 self._on_home(here, self._timer.cancel)
-            if self._guard is not None:
-                self._on_home(here, _close, self._guard)
             for task in self._tasks.values():
                 self._on_home(here, task.cancel)
-        self._timer = self._guard = None
+        self._timer = None
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         if self._loop_thread is not None:
@@ -212,23 +223,3 @@ class AsyncioBatcher(Batcher[T, S]):
         if self._loop_thread is not None:
             self._loop_thread.join(limit=calls.GRACE if abandoned else None)
 
-
-async def _watch(ref: weakref.ref[AsyncioBatcher[Any, Any]], home: Loop) -> AsyncGenerator[None, None]:
-    """Wait for `home` to close its generators."""
-    try:
-        yield
-    finally:
-        batcher = ref()
-        if batcher is not None:
-            batcher._lose_home(home)  # noqa: SLF001 - a part of the batcher
-
-
-def _run_to_yield(guard: AsyncGenerator[None, None]) -> None:
-    """Start the generator on the loop that runs here, which takes note of it."""
-    with suppress(StopIteration):
-        guard.__anext__().__await__().__next__()
-
-
-def _close(guard: AsyncGenerator[None, None]) -> None:
-    with suppress(StopIteration):
-        guard.aclose().__await__().__next__()

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import BatchFunctionError, ReentrantCallError
+
+R = TypeVar("R")
 
 _serving: ContextVar[int | None] = ContextVar("batchers_serving", default=None)
 _marks = count(1)
@@ -67,6 +69,20 @@ def send(
     except RuntimeError as error:
         msg = f"the executor takes no more work ({error}): stop the batcher before its executor"
         raise BatchFunctionError(msg) from error
+
+
+def result_of(future: concurrent.futures.Future[R]) -> R:
+    """Return what an executor or another loop has made of a batch."""
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError as error:
+        raise asyncio.CancelledError from error  # the batch was cancelled; its callers were not
+
+
+def without_this_frame(error: BaseException) -> BaseException:
+    """Drop the frame of the caller, which keeps the error, from the error's traceback."""
+    trace = error.__traceback__
+    return error.with_traceback(trace and trace.tb_next)
 
 
 def is_async(function: object) -> bool:

@@ -18,7 +18,6 @@ then the worker's own frame.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 import weakref
 from contextvars import Context
@@ -143,8 +142,7 @@ class ThreadingBatcher(Batcher[T, S]):
         try:
             verdict = judge(self._evaluate(batch.items), len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
-            trace = error.__traceback__
-            verdict = Failed(error.with_traceback(trace and trace.tb_next))
+            verdict = Failed(calls.without_this_frame(error))
         self._finish(batch, verdict, None)
 
     def _evaluate(self, items: list[T]) -> object:
@@ -155,7 +153,7 @@ class ThreadingBatcher(Batcher[T, S]):
         if executor is None:
             result = calls.invoke(self._mark, function, items)
         else:
-            result = _result(calls.send(executor, self._mark, function, items))
+            result = calls.result_of(calls.send(executor, self._mark, function, items))
         return self._await(result) if isawaitable(result) else result
 
     def _await(self, work: Any) -> object:  # noqa: ANN401 - the items for an async function, or an awaitable
@@ -165,18 +163,22 @@ class ThreadingBatcher(Batcher[T, S]):
                 self._crew.loop_thread = calls.LoopThread(f"{self.name}-loop")
             loop = self._crew.loop_thread.loop
 
-        async def run() -> object:
+        async def run() -> tuple[object, BaseException | None]:
             calls.enter(self._mark)
-            return await (self.process_batch(work) if self._is_async else work)  # type: ignore[misc]
+            try:
+                return await (self.process_batch(work) if self._is_async else work), None  # type: ignore[misc]
+            except BaseException as error:  # noqa: BLE001 - as a value: a SystemExit would end the loop's thread
+                if isinstance(error, GeneratorExit) and calls.running_loop() is not loop:
+                    raise  # the loop is gone, and this coroutine is collected
+                return None, error
 
-        return _result(Context().run(asyncio.run_coroutine_threadsafe, run(), loop))
-
-
-def _result(future: concurrent.futures.Future[Any]) -> object:
-    try:
-        return future.result()
-    except concurrent.futures.CancelledError as error:
-        raise asyncio.CancelledError from error  # the batch was cancelled; its callers were not
+        result, error = calls.result_of(Context().run(asyncio.run_coroutine_threadsafe, run(), loop))
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame
 
 
 def _in_thread(function: Any) -> None:  # noqa: ANN401 - a function without arguments

@@ -1,0 +1,92 @@
+"""Every contract test runs on both backends, on asyncio's loop and uvloop's, with sync and async functions."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import uvloop
+from blockbuster import blockbuster_ctx
+
+from batchers import Batcher, create_batcher
+from tests.support.clocks import LoopTime, ThreadTime, VirtualTime
+from tests.support.gate import Flavour, Gate
+from tests.support.leaks import Belongings, check_nothing_left
+
+BACKENDS = ("threading", "asyncio")
+LOOPS = [("asyncio", {"debug": True}), ("asyncio", {"loop_factory": uvloop.new_event_loop})]
+
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# libuv opens a pipe for signals with its first loop and keeps it.
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
+    _runner.run(asyncio.sleep(0))
+
+Make = Callable[..., Batcher[Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves threads or descriptors behind."""
+    before = Belongings.now()
+    yield
+    check_nothing_left(before)
+
+
+@pytest.fixture(params=LOOPS, ids=["loop", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Give the event loop that a test coroutine runs on."""
+    return request.param
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Give the name of a backend."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["sync", "async"])
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    """Give the kind of batch function."""
+    return "sync" if request.param == "sync" else "async"
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Give a batch function that waits for the test; at the end it lets everything go."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+async def make(backend: str, gate: Gate) -> AsyncIterator[Make]:
+    """Make batchers that are stopped at the end of the test."""
+    made: list[Batcher[Any, Any]] = []
+
+    def make(function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+        made.append(create_batcher(backend, function, **options))
+        return made[-1]
+
+    yield make
+    gate.open()
+    for batcher in made:
+        await batcher.stop()
+
+
+@pytest.fixture
+def time(backend: str) -> VirtualTime:
+    """Give a time that only the test moves."""
+    return LoopTime() if backend == "asyncio" else ThreadTime()
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[None]:
+    """Fail when the event loop's thread blocks."""
+    with blockbuster_ctx():
+        yield

@@ -1,0 +1,185 @@
+"""Time that only the test moves, for both backends."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from batchers import AsyncioBatcher, Batcher, ThreadingBatcher
+
+from .gate import until
+
+
+class _SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # chosen at run time
+    """Instead of waiting for a while it moves the clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None:
+            return super().select(None)
+        self.now += timeout
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose waiting takes no time: a thousand of its seconds pass in one of ours."""
+
+    def __init__(self) -> None:
+        self._virtual = _SkippingSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class VirtualTime(ABC):
+    """A backend in a world where the test moves the time."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return the seconds so far."""
+
+    @abstractmethod
+    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+        """Return a batcher that lives in this time, with a function that takes none."""
+
+    @abstractmethod
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, and everything happen that is due by then."""
+
+    @abstractmethod
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        """Run a scenario to its end."""
+
+    wake_ups: int
+    """How often the batcher has asked its core."""
+
+
+class LoopTime(VirtualTime):
+    """For AsyncioBatcher: the loop's own time is virtual."""
+
+    def __init__(self) -> None:
+        self._loop = VirtualLoop()
+        self.wake_ups = 0
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+        world = self
+
+        class Virtual(AsyncioBatcher[Any, Any]):
+            _clock = staticmethod(world._loop.time)
+
+            def _decide(self) -> Any:
+                world.wake_ups += 1
+                return super()._decide()
+
+        async def process_batch(items: list[Any]) -> Any:
+            return function(items)
+
+        return Virtual(process_batch, **options)
+
+    async def advance(self, seconds: float) -> None:
+        # Through a time just before, so that what is due then has already happened.
+        done = self._loop.create_future()
+        self._loop.call_later(seconds, done.set_result, None)
+        await done
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(scenario)
+
+
+class ThreadTime(VirtualTime):
+    """For ThreadingBatcher: a Condition that wakes when the test's clock says so."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self.asleep = 0
+        self.alarms: list[tuple[float, threading.Condition]] = []
+        self.wake_ups = 0
+        self._batcher: ThreadingBatcher[Any, Any] | None = None
+
+    def now(self) -> float:
+        return self._now
+
+    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+        world = self
+
+        class FakeCondition(threading.Condition):
+            """Counts its sleepers under the batcher's lock; times out only when the clock is moved."""
+
+            sleepers = 0
+
+            def wait(self, timeout: float | None = None) -> bool:
+                if timeout is not None:
+                    alarm = (world._now + timeout, self)
+                    world.alarms.append(alarm)
+                self.sleepers += 1
+                world.asleep += 1
+                super().wait()
+                if timeout is not None:
+                    world.alarms.remove(alarm)
+                return True
+
+            def notify(self, n: int = 1) -> None:
+                woken = min(n, self.sleepers)
+                self.sleepers -= woken
+                world.asleep -= woken
+                super().notify(n)
+
+            def notify_all(self) -> None:
+                self.notify(max(self.sleepers, 1))
+
+        class Virtual(ThreadingBatcher[Any, Any]):
+            _clock = staticmethod(lambda: world._now)
+            _condition = FakeCondition
+
+            def _decide(self) -> Any:
+                world.wake_ups += 1
+                return super()._decide()
+
+        self._batcher = Virtual(function, **options)
+        return self._batcher
+
+    async def advance(self, seconds: float) -> None:
+        await self.settle()
+        self._now += seconds
+        for due, condition in list(self.alarms):
+            if due <= self._now:
+                with condition:
+                    condition.notify_all()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait until every worker sleeps, and its callers have heard of what it did."""
+        crew = self._batcher._crew  # type: ignore[union-attr]
+
+        def all_asleep() -> bool:
+            with crew.lock:
+                return self.asleep == len(crew.threads)
+
+        for _ in range(3):
+            await until(all_asleep)
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+    def run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(scenario)

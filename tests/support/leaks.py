@@ -1,0 +1,50 @@
+"""What a test must not leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Self
+
+PATIENCE = 5.0
+"""Seconds that threads which were told to end have for it."""
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """Threads and descriptors of this process."""
+
+    threads: frozenset[threading.Thread]
+    descriptors: int
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(frozenset(threading.enumerate()), len(os.listdir("/proc/self/fd")))
+
+
+def check_nothing_left(before: Belongings) -> None:
+    """Fail when there are more threads or descriptors than before."""
+    end = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread not in before.threads:
+            thread.join(max(end - time.monotonic(), 0))
+    after = Belongings.now()
+    if after.descriptors > before.descriptors:
+        gc.collect()  # sockets of a loop that a failed test has dropped
+        after = Belongings.now()
+    left = [thread.name for thread in after.threads - before.threads]
+    assert not left, f"threads left behind: {left}"
+    assert after.descriptors <= before.descriptors, "descriptors left behind"
+
+
+def check_quiet() -> None:
+    """Fail when the running loop has other tasks than this one, or timers."""
+    loop = asyncio.get_running_loop()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not tasks, f"tasks left behind: {tasks}"
+    timers = [handle for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
+    assert not timers, f"timers left behind: {timers}"
