@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 from abc import ABC, abstractmethod
@@ -27,7 +28,7 @@ class _SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-
             return ready
         if timeout is None:
             return super().select(None)
-        self.now += timeout
+        self.now = max(self.now + timeout, math.nextafter(self.now, math.inf))
         return []
 
 
@@ -159,13 +160,14 @@ class ThreadTime(VirtualTime):
         return self._batcher
 
     async def advance(self, seconds: float) -> None:
+        end = self._now + seconds
         await self.settle()
-        self._now += seconds
-        for due, condition in list(self.alarms):
-            if due <= self._now:
-                with condition:
-                    condition.notify_all()
-        await self.settle()
+        while self.alarms and (first := min(self.alarms, key=lambda alarm: alarm[0]))[0] <= end:
+            self._now = max(first[0], self._now)
+            with first[1]:
+                first[1].notify_all()
+            await self.settle()
+        self._now = end
 
     async def settle(self) -> None:
         """Wait until every worker sleeps, and its callers have heard of what it did."""

@@ -1,0 +1,94 @@
+"""Promise 7: a wrong result is an error, never somebody else's answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchers import BatchResultError
+from tests.conftest import Make
+from tests.support.gate import Flavour, Gate, outcomes
+
+WRONG = {
+    "None": lambda _: None,
+    "too few": lambda items: items[1:],
+    "too many": lambda items: [*items, 1],
+    "empty": lambda _: [],
+    "dict": lambda items: dict.fromkeys(items),
+    "OrderedDict": lambda items: OrderedDict.fromkeys(items),
+    "dict keys": lambda items: dict.fromkeys(items).keys(),
+    "set": set,
+    "frozenset": frozenset,
+    "str": lambda items: "x" * len(items),
+    "bytes": lambda items: b"x" * len(items),
+    "bytearray": lambda items: bytearray(len(items)),
+    "generator": lambda items: (item for item in items),
+    "map": lambda items: map(str, items),
+    "int": len,
+    "float": lambda items: 1.0,
+    "0-d array": lambda _: np.array(3.0),
+    "function": lambda _: len,
+}
+
+RIGHT = {
+    "list": list,
+    "tuple": tuple,
+    "deque": deque,
+    "range": lambda items: range(items[0], items[-1] + 1),
+    "array": lambda items: np.array(items),
+    "column": lambda items: np.array(items)[:, None],
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+async def test_wrong_results(make: Make, gate: Gate, flavour: Flavour, kind: str) -> None:
+    """All callers get the error, which says what is right; the batcher lives on."""
+    wrong = WRONG[kind]
+
+    def result(items: list[Any]) -> Any:
+        return items if items == ["good"] else wrong(items)
+
+    gate.result = result
+    gate.open()
+    batcher = make(gate.function(flavour))
+
+    results = await outcomes(*(batcher.process(n) for n in range(3)))
+
+    assert [type(result) for result in results] == [BatchResultError] * 3
+    assert all("one result for each item" in str(result) for result in results)
+    assert await batcher.process("good") == "good"
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+async def test_right_results(make: Make, gate: Gate, flavour: Flavour, kind: str) -> None:
+    """Sequences and arrays are taken element by element."""
+    gate.result = RIGHT[kind]
+    gate.open()
+    batcher = make(gate.function(flavour))
+
+    assert await asyncio.gather(*(batcher.process(n) for n in range(5))) == list(range(5))
+
+
+async def test_the_function_owns_its_list(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """It may clear the items, and keep and change what it returned."""
+    kept: list[list[Any]] = []
+
+    def work(items: list[Any]) -> list[Any]:
+        results = [-item for item in items]
+        items.clear()
+        kept.append(results)
+        return results
+
+    gate.result = work
+    gate.open()
+    batcher = make(gate.function(flavour))
+
+    results = await asyncio.gather(*(batcher.process(n) for n in range(5)))
+    for batch in kept:
+        batch.clear()
+
+    assert results == [0, -1, -2, -3, -4]
