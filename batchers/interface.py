@@ -225,12 +225,7 @@ class Batcher(ABC, Generic[T, S]):
         future: concurrent.futures.Future[S] = concurrent.futures.Future()
         ticket = self._ticket(item, timeout, priority, future, None)
         self._admit((ticket,), calls.running_loop())
-
-        def withdraw(future: concurrent.futures.Future[S]) -> None:
-            if future.cancelled() and self._withdraw(ticket, calls.running_loop()):
-                future.set_running_or_notify_cancel()
-
-        future.add_done_callback(withdraw)
+        future.add_done_callback(_Withdrawal(self, ticket))
         return future
 
     async def stop(self, force: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in async-batcher
@@ -387,7 +382,7 @@ class Batcher(ABC, Generic[T, S]):
     def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
         calls.refuse_reentrant(self._mark, "process or submit")
         with self._lock:
-            if here is not self._home or here is None:
+            if (here is not self._home or here is None) and not self._core.closed:
                 self._move(here)
             self._core.offer(tickets, self._clock())
             try:
@@ -465,6 +460,21 @@ class Batcher(ABC, Generic[T, S]):
         if not self._stopped.done():
             self._retire()
             self._stopped.set_result(None)
+
+
+class _Withdrawal:
+    """Withdraws a thread's item when its future is cancelled; refers to nothing once the future is done."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, batcher: Batcher[Any, Any], ticket: Ticket[Any]) -> None:
+        self._of: tuple[Batcher[Any, Any], Ticket[Any]] | None = (batcher, ticket)
+
+    def __call__(self, future: concurrent.futures.Future[Any]) -> None:
+        if self._of is not None:
+            (batcher, ticket), self._of = self._of, None
+            if future.cancelled() and batcher._withdraw(ticket, calls.running_loop()):  # noqa: SLF001
+                future.set_running_or_notify_cancel()
 
 
 def _check_timeout(timeout: float | None) -> None:
