@@ -106,7 +106,7 @@ class ThreadingBatcher(Batcher[T, S]):
             crew.lead.notify()
         elif crew.spares:
             crew.spare.notify()
-        else:
+        elif len(crew.threads) <= self._core.in_flight:  # else one is on its way back, and will ask
             name = f"{self.name}-worker-{len(crew.threads) + 1}"
             thread = threading.Thread(target=_work, args=(crew,), name=name, daemon=True)
             crew.threads.add(thread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -88,7 +89,8 @@ class Gate:
         passed: asyncio.Future[None] = loop.create_future()
 
         def release() -> None:
-            loop.call_soon_threadsafe(lambda: passed.done() or passed.set_result(None))
+            with contextlib.suppress(RuntimeError):  # the loop has died, and the batch with it
+                loop.call_soon_threadsafe(lambda: passed.done() or passed.set_result(None))
 
         if not self._enter(items, release):
             await passed

@@ -1,0 +1,154 @@
+"""What only the asyncio backend can get wrong: loops that come, go and die. One-sided, because threads have none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from batchers import AsyncioBatcher, BatchFunctionError
+from tests.support.gate import Flavour, Gate, outcomes, until
+
+
+def test_one_batcher_for_several_runs(flavour: Flavour) -> None:
+    """Made before any loop, used in one `asyncio.run` after the other."""
+    gate = Gate()
+    gate.open()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour))
+    for _ in range(3):
+
+        async def main() -> list[int]:
+            return await asyncio.gather(*(batcher.process(n) for n in range(10)))
+
+        assert asyncio.run(main()) == list(range(10))
+    batcher.close()
+
+
+def test_async_functions_run_on_the_loop_of_their_callers() -> None:
+    """As long as all come from one; afterwards on a loop that no caller can close."""
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def work(items: list[int]) -> list[int]:
+        loops.append(asyncio.get_running_loop())
+        return items
+
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(work)
+
+    async def main() -> None:
+        await batcher.process(1)
+        assert loops[-1] is asyncio.get_running_loop()
+        await asyncio.to_thread(lambda: batcher.submit(2).result())
+        assert loops[-1] is not asyncio.get_running_loop()
+        await batcher.process(3)
+        assert loops[-1] is loops[-2]
+        await batcher.stop()
+
+    asyncio.run(main())
+
+
+def test_the_loop_dies_under_a_batch_of_others(flavour: Flavour) -> None:
+    """`asyncio.run` in one thread ends; the callers of other threads are served all the same."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
+    started = threading.Event()
+
+    async def short_life() -> None:
+        task = asyncio.create_task(batcher.process(0))
+        await until(lambda: gate.started == 1)
+        started.set()
+        await until(lambda: batcher.stats().queued == 2)
+        task.cancel()
+
+    thread = threading.Thread(target=asyncio.run, args=(short_life(),))
+    thread.start()
+    started.wait()
+    futures = [batcher.submit(n) for n in (1, 2)]
+    thread.join()
+    gate.open()
+
+    assert [future.result() for future in futures] == [1, 2]
+    batcher.close()
+    assert batcher.stats().cancelled == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_the_loop_is_closed_with_a_batch_running(flavour: Flavour) -> None:
+    """Not by `asyncio.run`, but torn down: the slot comes back and later callers are served."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(batcher.process(0))
+    waiting = loop.create_task(batcher.process(1))
+    loop.run_until_complete(until(lambda: gate.started == 1 and batcher.stats().queued == 1))
+    loop.close()
+    for lost in (task, waiting):
+        lost._log_destroy_pending = False  # type: ignore[attr-defined]  # as a program that dies does
+    del task, waiting, lost
+    gate.open()
+
+    assert asyncio.run(batcher.process(2)) == 2
+    batcher.close()
+    stats = batcher.stats()
+    assert stats.submitted == stats.completed + stats.failed + stats.cancelled + stats.stopped
+
+
+def test_a_loop_that_only_stopped(flavour: Flavour) -> None:
+    """Callers of a loop that runs no more do not keep others from theirs."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(batcher.process(0))
+    loop.run_until_complete(until(lambda: gate.started == 1))
+
+    async def other() -> int:
+        gate.open()
+        return await batcher.process(1)
+
+    assert asyncio.run(other()) == 1
+    result = loop.run_until_complete(asyncio.gather(task, return_exceptions=True))[0]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    batcher.close()
+    assert result == 0 or isinstance(result, BatchFunctionError)
+
+
+async def test_batches_are_closed_after_the_turn_of_the_loop(gate: Gate) -> None:
+    """All that callers hand in within one turn is one batch, also for an idle batcher."""
+    gate.open()
+    async with AsyncioBatcher(gate.function("async")) as batcher:
+        await asyncio.gather(*(batcher.process(n) for n in range(50)))
+    assert gate.seen == [list(range(50))]
+
+
+async def test_callers_that_come_back_at_once_stay_together(gate: Gate) -> None:
+    """Answers go out before the next batch is formed."""
+    gate.open()
+
+    async def client(batcher: AsyncioBatcher[int, int]) -> None:
+        for n in range(10):
+            await batcher.process(n)
+
+    async with AsyncioBatcher(gate.function("async")) as batcher:
+        await asyncio.gather(*(client(batcher) for _ in range(20)))
+    assert [len(batch) for batch in gate.seen] == [20] * 10
+
+
+async def test_nothing_blocks_the_loop(gate: Gate, no_blocking: None) -> None:
+    """No call of the batcher blocks the event loop."""
+    gate.open()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"), timeout=60, max_queue_time=0.001)
+    assert await asyncio.gather(*(batcher.process(n) for n in range(100))) == list(range(100))
+    await outcomes(batcher.process(1, timeout=0))
+    batcher.stats()
+    await batcher.stop()
+
+
+async def test_eager_tasks(gate: Gate) -> None:
+    """A task factory that runs tasks at once changes nothing."""
+    factory: Any = getattr(asyncio, "eager_task_factory", None)  # from Python 3.12 on
+    asyncio.get_running_loop().set_task_factory(factory)
+    gate.open()
+    async with AsyncioBatcher(gate.function("async"), max_batch_size=3) as batcher:
+        assert await asyncio.gather(*(batcher.process(n) for n in range(10))) == list(range(10))

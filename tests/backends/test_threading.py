@@ -1,0 +1,100 @@
+"""What only the threading backend can get wrong: its threads. One-sided, because the other has none to count."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from batchers import ThreadingBatcher
+from tests.conftest import Make
+from tests.support.gate import Flavour, Gate, until
+
+
+def workers() -> int:
+    return len([thread for thread in threading.enumerate() if "-worker-" in thread.name])
+
+
+async def test_one_thread_is_enough(gate: Gate) -> None:
+    """One batch in flight and no deadlines: one thread, also with callers while it runs."""
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(gate.function("sync"), max_batch_size=1)
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(20)]
+    await until(lambda: gate.started == 1)
+    assert workers() == 1
+    gate.open()
+    await asyncio.gather(*tasks)
+    assert workers() == 1
+    await batcher.stop()
+    assert workers() == 0
+
+
+async def test_a_second_one_watches_deadlines(gate: Gate) -> None:
+    """One runs, one keeps the time; no more, whatever the number of calls."""
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(gate.function("sync"), max_batch_size=1, timeout=60.0)
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(20)]
+    await until(lambda: gate.started == 1)
+    await until(lambda: batcher.stats().queued == 19)
+    assert workers() == 2
+    gate.open()
+    await asyncio.gather(*tasks)
+    assert workers() == 2
+    await batcher.stop()
+
+
+async def test_as_many_threads_as_batches_in_flight(gate: Gate) -> None:
+    """And they are kept for the next ones."""
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(
+        gate.function("sync"), max_batch_size=1, concurrency=4
+    )
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(20)]
+    await until(lambda: gate.started == 4)
+    assert workers() <= 5
+    gate.open()
+    await asyncio.gather(*tasks)
+    await asyncio.gather(*(batcher.process(n) for n in range(20)))
+    assert workers() <= 5
+    await batcher.stop()
+
+
+async def test_one_call_for_each_loop_and_batch(gate: Gate, flavour: Flavour) -> None:
+    """Fifty coroutines of a loop hear of their batch by one call."""
+    loop = asyncio.get_running_loop()
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(gate.function(flavour))
+    first = asyncio.create_task(batcher.process(-1))
+    await until(lambda: gate.started == 1)
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(50)]
+    await until(lambda: batcher.stats().queued == 50)
+    called = 0
+
+    class Counting:
+        """Stands for the loop in the tickets."""
+
+        def call_soon_threadsafe(self, *args: Any, **options: Any) -> Any:
+            nonlocal called
+            called += 1
+            return loop.call_soon_threadsafe(*args, **options)
+
+        def is_closed(self) -> bool:
+            return False
+
+    stand_in = Counting()
+    for lane in batcher._core._lanes.values():
+        for ticket in lane.waiting():
+            ticket.loop = stand_in
+    gate.open()
+    await asyncio.gather(first, *tasks)
+    await batcher.stop()
+
+    assert called == 1
+
+
+async def test_a_wake_up_too_many_is_harmless(make: Make, gate: Gate) -> None:
+    """Conditions may wake without a reason."""
+    gate.open()
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(gate.function("sync"), concurrency=2)
+    for n in range(200):
+        with batcher._lock:
+            batcher._crew.lead.notify_all()
+            batcher._crew.spare.notify_all()
+        assert await batcher.process(n) == n
+    await batcher.stop()

@@ -1,0 +1,218 @@
+"""Options are checked when the batcher is made, and each message names the option."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from batchers import (
+    AsyncioBatcher,
+    Batcher,
+    BatcherError,
+    BatcherOptions,
+    Greedy,
+    OptionError,
+    Options,
+    ThreadingBatcher,
+    Window,
+    batched,
+    create_batcher,
+)
+from tests.support.gate import Gate
+
+BAD: dict[str, list[Any]] = {
+    "max_batch_size": [0, -2, 1.5, math.nan, math.inf, True, "5", None],
+    "concurrency": [0, -2, 1.5, True, "5", None],
+    "max_queue_size": [0, -2, 1.5, True, "5", None],
+    "max_queue_time": [-1, -0.001, math.nan, math.inf, True, "5"],
+    "timeout": [0, -1, math.nan, True, "5"],
+    "policy": ["greedy", Window, 0.1],
+    "group_by": ["key", 3],
+    "on_error": ["Fail", None, True],
+    "executor": ["pool", 4],
+    "name": [b"bytes", 4],
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option in BAD for value in BAD[option]], ids=repr
+)
+def test_bad_values(backend: str, option: str, value: Any) -> None:
+    """Refused with the option's name and the value."""
+    with pytest.raises(OptionError, match=option) as caught:
+        create_batcher(backend, list, **{option: value})
+
+    assert repr(value) in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_queue_time": 1.0, "policy": Greedy()},
+        {"cost": len},
+        {"max_batch_cost": 5.0},
+        {"cost": len, "max_batch_cost": 0},
+        {"cost": len, "max_batch_cost": math.nan},
+        {"cost": 5, "max_batch_cost": 5},
+    ],
+    ids=repr,
+)
+def test_options_that_contradict_each_other(backend: str, options: dict[str, Any]) -> None:
+    """Nothing is accepted and ignored."""
+    with pytest.raises(OptionError):
+        create_batcher(backend, list, **options)
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, "1", None, False])
+def test_bad_windows(seconds: Any) -> None:
+    """A window is a finite span of time."""
+    with pytest.raises(OptionError, match="finite number of seconds"):
+        Window(seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("thread", "did you mean 'threading'"), ("foo", "asyncio, threading"), (None, "asyncio")]
+)
+def test_unknown_backend(name: Any, hint: str) -> None:
+    """The message names the known ones."""
+    with pytest.raises(OptionError, match=hint):
+        create_batcher(name, list)
+    with pytest.raises(OptionError, match=hint):
+        batched(name)(list)
+
+
+def test_defaults() -> None:
+    """They are what the contract says, and unlimited ones are endless."""
+    options = Options()
+    assert (options.max_batch_size, options.concurrency, options.max_queue_size) == (256, 1, 1024)
+    assert options.rule == Greedy()
+    assert Options(max_queue_time=0.5).rule == Window(0.5)
+    assert Options(policy=Window(2)).rule == Window(2)
+    unlimited = Options(max_batch_size=-1, concurrency=-1, max_queue_size=-1)
+    assert min(unlimited.batch_limit, unlimited.slots, unlimited.queue_limit) > 2**60
+    assert set(BatcherOptions.__annotations__) == set(Options.__dataclass_fields__)
+
+
+class NoFunction(ThreadingBatcher[int, int]):
+    """A subclass that forgot its method."""
+
+
+class Both(AsyncioBatcher[int, int]):
+    """A subclass with a method."""
+
+    def process_batch(self, batch: list[int]) -> list[int]:
+        return batch
+
+
+def test_one_batch_function(backend: str) -> None:
+    """Exactly one: passed or overridden."""
+    with pytest.raises(OptionError, match="one of the two"):
+        NoFunction()
+    with pytest.raises(OptionError, match="one of the two"):
+        Both(list)
+    with pytest.raises(OptionError, match="function of a list"):
+        create_batcher(backend, 5)  # type: ignore[arg-type]
+
+
+def test_the_function_can_be_called_by_itself(backend: str) -> None:
+    """`process_batch` is the function that was passed."""
+    assert create_batcher(backend, list).process_batch([1, 2]) == [1, 2]
+
+
+def test_repr_shows_the_state(backend: str) -> None:
+    """Its name, what it does, how much."""
+    gate = Gate()
+    kind = {"threading": "ThreadingBatcher", "asyncio": "AsyncioBatcher"}[backend]
+    batcher = create_batcher(backend, gate.function("sync"), max_batch_size=1, name="mine")
+    assert repr(batcher) == f"<{kind} 'mine' new: 0 queued, 0 running, 0 batches in flight>"
+    futures = [batcher.submit(n) for n in range(3)]
+    while gate.started < 1 or batcher.stats().queued < 2:
+        pass
+    assert repr(batcher) == f"<{kind} 'mine' running: 2 queued, 1 running, 1 batches in flight>"
+    gate.open()
+    batcher.close()
+    assert repr(batcher) == f"<{kind} 'mine' stopped: 0 queued, 0 running, 0 batches in flight>"
+    assert [future.result() for future in futures] == [0, 1, 2]
+
+
+def test_stats_add_up(backend: str) -> None:
+    """Batches, sizes, waits and service times are counted once each."""
+    gate = Gate()
+    gate.open()
+    with create_batcher(backend, gate.function("sync"), max_batch_size=4) as batcher:
+        for future in [batcher.submit(n) for n in range(10)]:
+            future.result()
+        stats = batcher.stats()
+    assert (stats.submitted, stats.completed) == (10, 10)
+    assert stats.batches == stats.batch_size.count == stats.service_time.count == len(gate.seen)
+    assert stats.batch_size.total == stats.queue_wait.count == 10
+    assert stats.batch_size.mean == 10 / len(gate.seen)
+    assert stats.service_time.total > 0
+
+
+# The decorator
+
+
+def test_batched_function(backend: Any) -> None:
+    """Called from threads and from coroutines; it keeps its name and its docstring."""
+
+    @batched(backend, max_batch_size=8)
+    def double(numbers: list[int]) -> list[int]:
+        """Double them."""
+        return [2 * number for number in numbers]
+
+    async def calls() -> list[int]:
+        with pytest.raises(BatcherError, match=r"await .*double.aprocess"):
+            double(1)
+        return await asyncio.gather(*(double.aprocess(n) for n in range(20)))
+
+    assert double(21) == 42
+    assert asyncio.run(calls()) == [2 * n for n in range(20)]
+    assert (double.__name__, double.__doc__) == ("double", "Double them.")
+    assert "double" in repr(double)
+    double.batcher.close()
+
+
+def test_batched_method(backend: Any) -> None:
+    """Each object has a batcher of its own, whatever its first parameter is called."""
+
+    class Model:
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        @batched(backend)
+        async def scale(this, numbers: list[int]) -> list[int]:  # noqa: N805 - the name must not matter
+            return [this.factor * number for number in numbers]
+
+    two, three = Model(2), Model(3)
+
+    assert (two.scale(10), three.scale(10)) == (20, 30)
+    assert two.scale is two.scale
+    assert two.scale.batcher is not three.scale.batcher
+    assert asyncio.run(two.scale.aprocess(4)) == 8
+    for model in (two, three):
+        model.scale.batcher.close()
+
+
+def test_batched_method_without_a_dict(backend: Any) -> None:
+    """There is no place for the batcher: a clear error."""
+
+    class Slotted:
+        __slots__ = ()
+
+        @batched(backend)
+        def work(self, items: list[int]) -> list[int]:
+            return items
+
+    with pytest.raises(BatcherError, match="add '__dict__' to Slotted.__slots__"):
+        Slotted().work(1)
+
+
+def test_both_are_batchers() -> None:
+    """One interface."""
+    assert issubclass(ThreadingBatcher, Batcher)
+    assert issubclass(AsyncioBatcher, Batcher)
