@@ -154,7 +154,7 @@ class AsyncioBatcher(Batcher[T, S]):
         try:
             work: Any = self.process_batch(batch.items) if rest is None else rest
             verdict = judge(await work, len(batch.tickets))
-        except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
+        except BaseException as error:
             if isinstance(error, GeneratorExit) and calls.running_loop() is not home:
                 raise  # the batch did not raise it: the loop is gone, and this coroutine is collected
             verdict = Failed(calls.without_this_frame(error))
@@ -222,4 +222,3 @@ class AsyncioBatcher(Batcher[T, S]):
             self._pool.shutdown(wait=True)
         if self._loop_thread is not None:
             self._loop_thread.join(limit=calls.GRACE if abandoned else None)
-

@@ -50,6 +50,7 @@ class Batched(Generic[T, S]):
 
     def __init__(self, function: Callable[..., Any], backend: str, options: BatcherOptions) -> None:
         """Wrap the function; the batcher starts at the first call."""
+        self.__name__: str
         functools.update_wrapper(self, function)
         self._function = function
         self._backend = backend
@@ -90,7 +91,8 @@ class Batched(Generic[T, S]):
         try:
             kept = obj.__dict__
         except AttributeError:
-            msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {owner.__name__}.__slots__"
+            slots = f"{owner.__name__}.__slots__"
+            msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {slots}"
             raise BatcherError(msg) from None
         with self._making:
             if self._name not in kept:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
 from math import inf, isfinite, isnan
 from types import TracebackType
-from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from . import calls
 from .core import Core, Decision
@@ -79,7 +79,7 @@ class Batcher(ABC, Generic[T, S]):
         *("_home", "_group_by", "_cost", "_timeout", "_orphaned", "__weakref__"),
     )
 
-    _clock: ClassVar[Callable[[], float]] = staticmethod(time.monotonic)
+    _clock = staticmethod(time.monotonic)
     """Seconds that only grow. Tests put a clock of their own here."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Batcher(ABC, Generic[T, S]):
         if (process_batch is not None) == overridden:
             msg = "pass a function of a list of items, or override process_batch: one of the two"
             raise OptionError(msg)
-        if process_batch is not None and not callable(process_batch):
+        if not (overridden or callable(process_batch)):
             msg = f"process_batch must be a function of a list of items, not {process_batch!r}"
             raise OptionError(msg)
         self._options = Options(
@@ -213,9 +213,7 @@ class Batcher(ABC, Generic[T, S]):
         finally:
             del futures, tickets
 
-    def submit(
-        self, item: T, *, timeout: float | None = None, priority: int = 0
-    ) -> concurrent.futures.Future[S]:
+    def submit(self, item: T, *, timeout: float | None = None, priority: int = 0) -> concurrent.futures.Future[S]:
         """Hand in `item` from any thread and return the future of its result, without waiting.
 
         `future.cancel()` withdraws the item. Arguments and errors as for `process`; those that
@@ -228,7 +226,7 @@ class Batcher(ABC, Generic[T, S]):
         future.add_done_callback(_Withdrawal(self, ticket))
         return future
 
-    async def stop(self, force: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in async-batcher
+    async def stop(self, force: bool = False, timeout: float | None = None) -> None:
         """Accept nothing more, serve all that was accepted, and return when everything has ended.
 
         With `force`, items that wait fail with BatcherStoppedError at once; running batches still
@@ -243,7 +241,7 @@ class Batcher(ABC, Generic[T, S]):
         await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=timeout)
         self._join(abandoned=self._abandon(loop, timeout))
 
-    def close(self, force: bool = False, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as `stop`
+    def close(self, force: bool = False, timeout: float | None = None) -> None:
         """Do the same as `stop`, for callers without an event loop: block until all has ended."""
         _check_timeout(timeout)
         loop = calls.running_loop()
@@ -335,7 +333,7 @@ class Batcher(ABC, Generic[T, S]):
     def _has_threads(self) -> bool:
         """Whether it lives in threads of its own, which end with the interpreter."""
 
-    def _move(self, here: Loop | None) -> None:  # noqa: B027 - a driver without a home has nothing to do
+    def _move(self, here: Loop | None) -> None:
         """Find a living loop to live on, before a call from another than the home loop. Lock held."""
 
     # What they share

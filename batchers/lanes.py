@@ -21,6 +21,10 @@ QUEUED, RUNNING, SETTLED = range(3)
 """The states of a ticket, in the order in which it passes through them (it may skip RUNNING)."""
 
 
+FEW = 16
+"""Tombstones that are never worth a new deque."""
+
+
 class Ticket(Generic[T]):
     """One accepted call: its item, what the core must know of it, and the future of its caller.
 
@@ -37,7 +41,7 @@ class Ticket(Generic[T]):
     arrived: float
     number: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made for every call; keywords cost time
         self,
         item: T,
         group: Hashable = None,
@@ -144,19 +148,14 @@ class Lane(Generic[T]):
         bucket.dead += 1
         self._subtract(1, ticket.cost)
         tickets = bucket.tickets
-        if bucket.dead > 16 and bucket.dead * 2 > len(tickets):
+        if bucket.dead > FEW and bucket.dead * 2 > len(tickets):
             bucket.tickets = deque(waiting for waiting in tickets if waiting.state == QUEUED)
             bucket.dead = 0
         self._tidy(bucket)
 
     def waiting(self) -> list[Ticket[T]]:
         """Return all tickets that wait."""
-        return [
-            ticket
-            for bucket in self._buckets.values()
-            for ticket in bucket.tickets
-            if ticket.state == QUEUED
-        ]
+        return [ticket for bucket in self._buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
 
     def _subtract(self, count: int, cost: float) -> None:
         self.size -= count

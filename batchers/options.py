@@ -91,10 +91,8 @@ class Options:
         _kind("policy", self.policy, Policy, "Greedy() or Window(seconds)")
         _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
         _kind("name", self.name, str, "a str")
-        for option, function in (("group_by", self.group_by), ("cost", self.cost)):
-            if function is not None and not callable(function):
-                msg = f"{option} must be a function of one item or None, not {function!r}"
-                raise OptionError(msg)
+        _callable("group_by", self.group_by)
+        _callable("cost", self.cost)
         if self.on_error not in ("fail", "bisect"):
             msg = f"on_error must be 'fail' or 'bisect', not {self.on_error!r}"
             raise OptionError(msg)
@@ -149,6 +147,12 @@ def _positive(option: str, value: object) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)) or isnan(value) or value <= 0:
         msg = f"{option} must be a number above 0, or None for no limit, not {value!r}"
+        raise OptionError(msg)
+
+
+def _callable(option: str, value: object) -> None:
+    if value is not None and not callable(value):
+        msg = f"{option} must be a function of one item or None, not {value!r}"
         raise OptionError(msg)
 
 

@@ -13,9 +13,10 @@ M = TypeVar("M", bound=Hashable)
 class Order(Generic[M]):
     """Which member has the smallest key? O(log n) for a change, O(1) while there is one member.
 
-    Members with equal keys come in no particular order. A heap whose stale entries are dropped when they reach the top, or all at once when they are the
-    majority, so that its memory follows the number of members. It is built when a second member comes
-    and someone asks: a batcher without groups and priorities never needs it.
+    Members with equal keys come in no particular order. Inside is a heap whose stale entries are dropped when
+    they reach the top, or all at once when they are the majority, so that its memory follows the number of
+    members. It is built when a second member comes and someone asks: a batcher without groups and priorities
+    never needs it.
     """
 
     __slots__ = ("_heap", "_keys", "_serial")

@@ -7,14 +7,15 @@ outcome for each item, or `Failed`, from which every item gets an error of its o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Set, Sized
-from typing import TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias, TypeVar
 
 from .errors import BatchFunctionError, BatchResultError
 
 S = TypeVar("S")
 
-_TEXT = (str, bytes, bytearray, memoryview)
+_NO_SEQUENCES = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
 
 
 class Err:
@@ -54,14 +55,14 @@ Outcome: TypeAlias = S | Err
 Verdict: TypeAlias = list[S | Err] | Failed
 
 
-def judge(result: object, count: int) -> Verdict[object]:
+def judge(result: object, count: int) -> Verdict[Any]:
     """Return the outcomes of `count` items from what `process_batch` returned for them.
 
     Good results are lists, tuples, arrays and other sized collections of `count` elements. An element
     that is an exception fails its item only. Everything else is a `BatchResultError` for the batch:
     None, text, mappings and sets (their order is not the items'), generators, scalars.
     """
-    if isinstance(result, _TEXT) or isinstance(result, (Mapping, Set)) or hasattr(result, "keys"):
+    if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
         return _wrong(f"a {type(result).__name__}, which is no sequence of results")
     if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
         return _wrong(f"{'None' if result is None else 'a ' + type(result).__name__}")

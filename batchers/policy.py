@@ -1,4 +1,4 @@
-"""Pure: is it worth holding a free slot for more items, and until when?
+"""Pure: whether it is worth holding a free slot for more items, and until when.
 
 A policy is asked only while a slot is free and the batch could still grow: full batches go at once,
 and a batcher that is being stopped holds nothing.
@@ -54,7 +54,7 @@ class Window(Policy):
 
     def __post_init__(self) -> None:
         """Refuse what is no span of time."""
-        value = self.seconds
+        value: object = self.seconds
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
             msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
             raise OptionError(msg)

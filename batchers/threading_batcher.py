@@ -167,7 +167,7 @@ class ThreadingBatcher(Batcher[T, S]):
             calls.enter(self._mark)
             try:
                 return await (self.process_batch(work) if self._is_async else work), None  # type: ignore[misc]
-            except BaseException as error:  # noqa: BLE001 - as a value: a SystemExit would end the loop's thread
+            except BaseException as error:
                 if isinstance(error, GeneratorExit) and calls.running_loop() is not loop:
                     raise  # the loop is gone, and this coroutine is collected
                 return None, error

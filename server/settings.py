@@ -79,7 +79,7 @@ def read_settings() -> Settings:
     if unknown:
         sys.exit(f"error: {unknown}")
     try:
-        return Settings()
+        return Settings()  # type: ignore[call-arg]  # the aliases hide the defaults from mypy
     except (ValidationError, OptionError) as error:
         sys.exit(f"error: {_one_line(error)}")
 

@@ -1,4 +1,7 @@
-"""What only the asyncio backend can get wrong: loops that come, go and die. One-sided, because threads have none."""
+"""What only the asyncio backend can get wrong: loops that come, go and die.
+
+One-sided, because threads have no loop.
+"""
 
 from __future__ import annotations
 

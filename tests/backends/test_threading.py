@@ -43,9 +43,7 @@ async def test_a_second_one_watches_deadlines(gate: Gate) -> None:
 
 async def test_as_many_threads_as_batches_in_flight(gate: Gate) -> None:
     """And they are kept for the next ones."""
-    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(
-        gate.function("sync"), max_batch_size=1, concurrency=4
-    )
+    batcher: ThreadingBatcher[int, int] = ThreadingBatcher(gate.function("sync"), max_batch_size=1, concurrency=4)
     tasks = [asyncio.create_task(batcher.process(n)) for n in range(20)]
     await until(lambda: gate.started == 4)
     assert workers() <= 5

@@ -40,9 +40,7 @@ async def test_many_loops_and_threads_at_once(make: Make, gate: Gate, flavour: F
 
     def from_a_thread(start: int) -> None:
         futures = [batcher.submit(n) for n in range(start, start + 20)]
-        found.update(
-            (n, future.result()) for n, future in zip(range(start, start + 20), futures, strict=True)
-        )
+        found.update((n, future.result()) for n, future in zip(range(start, start + 20), futures, strict=True))
 
     threads = [
         *(threading.Thread(target=asyncio.run, args=(from_a_loop(100 * n),)) for n in range(1, 5)),

@@ -78,7 +78,7 @@ async def test_a_cancel_frees_the_queue_at_once(make: Make, gate: Gate, flavour:
     await until(lambda: batcher.stats().queued == 1)
     gate.open()
 
-    assert await asyncio.gather(running, last) == ["running", "accepted"]
+    assert [await running, await last] == ["running", "accepted"]
 
 
 async def test_cancel_wins_over_a_result_that_is_there(

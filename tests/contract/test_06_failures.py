@@ -61,9 +61,7 @@ async def test_tracebacks_do_not_grow(make: Make, gate: Gate, flavour: Flavour) 
 @pytest.mark.parametrize(
     "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()], ids=repr
 )
-async def test_what_would_harm_a_caller(
-    make: Make, gate: Gate, flavour: Flavour, error: BaseException
-) -> None:
+async def test_what_would_harm_a_caller(make: Make, gate: Gate, flavour: Flavour, error: BaseException) -> None:
     """It arrives as BatchFunctionError, with the original as its cause."""
     gate.result = raiser(error)
     gate.open()

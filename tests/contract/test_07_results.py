@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from batchers import BatchResultError
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes
 
-WRONG = {
+WRONG: dict[str, Callable[[list[Any]], Any]] = {
     "None": lambda _: None,
     "too few": lambda items: items[1:],
     "too many": lambda items: [*items, 1],
@@ -34,7 +35,7 @@ WRONG = {
     "function": lambda _: len,
 }
 
-RIGHT = {
+RIGHT: dict[str, Callable[[list[Any]], Any]] = {
     "list": list,
     "tuple": tuple,
     "deque": deque,

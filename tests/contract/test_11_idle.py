@@ -9,6 +9,7 @@ import threading
 import time as clock
 import tracemalloc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,8 +105,7 @@ def test_a_million_items(backend: str) -> None:
 
     def resident() -> int:
         gc.collect()
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     async def work(items: list[int]) -> list[int]:
         return items

@@ -24,7 +24,7 @@ class Threads(ThreadingBatcher[int, int]):
 class Loop(AsyncioBatcher[int, int]):
     """The same on the other backend."""
 
-    process_batch = Threads.process_batch  # type: ignore[assignment]  # the same method
+    process_batch = Threads.process_batch
 
 
 class SyncThreads(ThreadingBatcher[int, int]):
@@ -37,15 +37,13 @@ class SyncThreads(ThreadingBatcher[int, int]):
 class SyncLoop(AsyncioBatcher[int, int]):
     """The same on the other backend."""
 
-    process_batch = SyncThreads.process_batch  # type: ignore[assignment]  # the same method
+    process_batch = SyncThreads.process_batch
 
 
 @pytest.mark.parametrize("kind", [Threads, Loop])
 async def test_documented_arguments_and_methods(kind: Any) -> None:
     """All of them, with their special values."""
-    batcher = kind(
-        max_batch_size=16, max_queue_time=0.001, concurrency=-1, max_queue_size=-1, executor=None
-    )
+    batcher = kind(max_batch_size=16, max_queue_time=0.001, concurrency=-1, max_queue_size=-1, executor=None)
     assert not await batcher.is_running()
     assert await batcher.process(item=21) == 42
     assert await batcher.is_running()
@@ -61,9 +59,7 @@ async def test_executor_for_a_sync_method(kind: Any) -> None:
     """As `ThreadPoolExecutor(12)` of their benchmark."""
     with ThreadPoolExecutor(12) as executor:
         async with kind(concurrency=12, max_queue_time=0.01, executor=executor) as batcher:
-            assert await asyncio.gather(*(batcher.process(item=n) for n in range(100))) == list(
-                range(0, 200, 2)
-            )
+            assert await asyncio.gather(*(batcher.process(item=n) for n in range(100))) == list(range(0, 200, 2))
 
 
 @pytest.mark.parametrize("kind", [Threads, Loop])

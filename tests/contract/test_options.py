@@ -120,7 +120,8 @@ def test_one_batch_function(backend: str) -> None:
 
 def test_the_function_can_be_called_by_itself(backend: str) -> None:
     """`process_batch` is the function that was passed."""
-    assert create_batcher(backend, list).process_batch([1, 2]) == [1, 2]
+    batcher: Batcher[int, int] = create_batcher(backend, sorted)
+    assert batcher.process_batch([2, 1]) == [1, 2]
 
 
 def test_repr_shows_the_state(backend: str) -> None:
@@ -208,7 +209,7 @@ def test_batched_method_without_a_dict(backend: Any) -> None:
         def work(self, items: list[int]) -> list[int]:
             return items
 
-    with pytest.raises(BatcherError, match="add '__dict__' to Slotted.__slots__"):
+    with pytest.raises(BatcherError, match=r"add '__dict__' to Slotted\.__slots__"):
         Slotted().work(1)
 
 

@@ -149,7 +149,7 @@ class Plain:
         return "wait", None
 
     def next_change(self) -> float:
-        """The time at which something happens by itself."""
+        """Return the time at which something happens by itself."""
         everyone = self.waiting + [i for batch in self.running + self.divided for i in self.live(batch)]
         times = [item.deadline for item in everyone]
         if len(self.running) < self.limits.slots:
@@ -157,7 +157,7 @@ class Plain:
         return min(times, default=inf)
 
     def key(self) -> tuple[object, ...]:
-        """What the future depends on: states with equal keys behave alike."""
+        """Return what the future depends on: states with equal keys behave alike."""
 
         def seen(item: Item) -> tuple[object, ...]:
             return (item.group, item.priority, item.cost, item.arrived - self.now, item.deadline - self.now)

@@ -47,8 +47,7 @@ def lifetime(count: int, cancelled: float, groups: int, priorities: int, deadlin
     random = Random(1)
     core: Core[int, int] = Core(Options(max_batch_size=16, max_queue_size=-1))
     tickets = [
-        Ticket(n, n % groups, n % priorities, 0.0, 1.0 + n % deadlines if deadlines else inf)
-        for n in range(count)
+        Ticket(n, n % groups, n % priorities, 0.0, 1.0 + n % deadlines if deadlines else inf) for n in range(count)
     ]
     leaving = random.sample(tickets, int(cancelled * count))
 

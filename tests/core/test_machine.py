@@ -26,7 +26,7 @@ class CoreMachine(RuleBasedStateMachine):
         cost=st.sampled_from([inf, 3.0, 7.0]),
         bisect=st.booleans(),
     )
-    def start(
+    def start(  # noqa: PLR0917 - Hypothesis passes them by name
         self, batch: int, slots: int, queue: int, window: float | None, cost: float, bisect: bool
     ) -> None:
         self.world = World(Limits(batch, slots, queue, window, cost, bisect))

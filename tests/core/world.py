@@ -12,7 +12,7 @@ from batchers.errors import (
 )
 from batchers.lanes import QUEUED, RUNNING, SETTLED, Ticket
 from batchers.options import Options
-from batchers.outcomes import Err, Failed
+from batchers.outcomes import Err, Failed, Verdict
 
 from .plain import Limits, Plain
 
@@ -56,7 +56,7 @@ class World:
             assert said == "stopped"
         except QueueFullError as error:
             assert said == "full"
-            assert 0.001 <= error.retry_after <= 60
+            assert 0.001 <= error.retry_after <= 60  # noqa: PT017 - the event may be refused or not
         else:
             assert said == "accepted"
             self.tickets[number] = ticket
@@ -86,7 +86,7 @@ class World:
             return False
         expected = self.plain.finish(place, ok)
         batch = self.batches.pop(place)
-        verdict = [10 * item for item in batch.items] if ok else Failed(ValueError("no"))
+        verdict: Verdict[int] = [10 * item for item in batch.items] if ok else Failed(ValueError("no"))
         settled = list(self.core.finish(batch, verdict, self.plain.now))
         assert [self.number(ticket) for ticket, _ in settled] == expected
         for ticket, outcome in settled:
@@ -174,5 +174,3 @@ class World:
                 assert ticket.state == SETTLED
             else:
                 assert ticket.state == (RUNNING if number in plain.alive else QUEUED)
-
-

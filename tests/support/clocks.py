@@ -15,7 +15,7 @@ from batchers import AsyncioBatcher, Batcher, ThreadingBatcher
 from .gate import until
 
 
-class _SkippingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # chosen at run time
+class _SkippingSelector(selectors.DefaultSelector):
     """Instead of waiting for a while it moves the clock."""
 
     def __init__(self) -> None:

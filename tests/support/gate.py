@@ -90,11 +90,16 @@ class Gate:
 
         def release() -> None:
             with contextlib.suppress(RuntimeError):  # the loop has died, and the batch with it
-                loop.call_soon_threadsafe(lambda: passed.done() or passed.set_result(None))
+                loop.call_soon_threadsafe(_pass, passed)
 
         if not self._enter(items, release):
             await passed
         return self.result(items)
+
+
+def _pass(passed: asyncio.Future[None]) -> None:
+    if not passed.done():
+        passed.set_result(None)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 PATIENCE = 5.0
@@ -23,7 +23,7 @@ class Belongings:
 
     @classmethod
     def now(cls) -> Self:
-        return cls(frozenset(threading.enumerate()), len(os.listdir("/proc/self/fd")))
+        return cls(frozenset(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir())))
 
 
 def check_nothing_left(before: Belongings) -> None:

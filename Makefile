@@ -1,0 +1,68 @@
+# Each target does all of its own set-up, in .venv; it needs Python 3.11 or newer and make.
+
+PYTHON ?= python3
+BACKEND ?= asyncio
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check bench train lock clean
+
+help:
+	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
+	@echo "make test    run the tests"
+	@echo "make check   run the linters and type checkers"
+	@echo "make bench   run the micro-benchmarks"
+	@echo "make train   train the model anew and write assets/diabetes.*"
+	@echo "make lock    pin the newest versions in requirements/"
+	@echo "make clean   remove what the other targets have made"
+
+# A stamp for each set of packages: made once, and again when its list changes.
+$(VENV)/made:
+	@echo "== Making a virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": set PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/%.installed: requirements/%.txt $(VENV)/made
+	@echo "== Installing the packages of $<, the first time a few minutes"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+serve: $(VENV)/server.installed
+	@echo "== Starting the server with backend $(BACKEND): http://127.0.0.1:$(PORT)/docs"
+	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT)
+
+test: $(VENV)/dev.installed
+	@echo "== Running the tests"
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/dev.installed
+	@echo "== Checking style, types and the direction of imports"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m tests.typing.check
+	@$(BIN)/python -m pytest -q tests/test_project.py
+
+bench: $(VENV)/dev.installed
+	@echo "== Running the micro-benchmarks"
+	@$(BIN)/python -m pytest --benchmark-only
+
+train: $(VENV)/dev.installed
+	@$(BIN)/python -m server.train
+
+# Versions and hashes for every supported Python, without the address of any registry.
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+lock: $(VENV)/made
+	@$(PIP) install uv
+	@$(COMPILE) --all-extras --group test --group tools --output-file requirements/dev.txt
+	@$(COMPILE) --extra server --constraints requirements/dev.txt --output-file requirements/server.txt
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks mutants

@@ -1,0 +1,192 @@
+"""What a result or an exception means, without any batcher."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+
+from batchers.errors import BatchFunctionError, BatchResultError, QueueFullError
+from batchers.outcomes import Err, Failed, judge, own_copy
+
+
+class Picky(Exception):
+    """Cannot be copied by its constructor, and keeps what it was given."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Uncopyable(Exception):
+    """Cannot be copied at all."""
+
+    def __reduce_ex__(self, _: object) -> Any:
+        raise TypeError
+
+    made = 0
+
+    def __new__(cls, *args: object) -> Any:
+        cls.made += 1
+        if cls.made > 1:
+            raise TypeError
+        return super().__new__(cls, *args)
+
+
+class Changeling(Exception):
+    """A copy of it is something else."""
+
+    def __copy__(self) -> Exception:
+        return KeyError("other")
+
+
+class Single(Exception):
+    """A copy of it is itself."""
+
+    def __copy__(self) -> Exception:
+        return self
+
+
+def test_a_list_is_taken_as_it_is() -> None:
+    """Values stay what they are, and exceptions become errors."""
+    error = KeyError("x")
+    outcomes = judge([1, None, error], 3)
+
+    assert isinstance(outcomes, list)
+    assert outcomes[:2] == [1, None]
+    assert isinstance(outcomes[2], Err)
+    assert outcomes[2].error is not error
+    assert outcomes[2].error.__cause__ is error
+    assert repr(outcomes[2]) == "Err(KeyError('x'))"
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (None, "returned None;"),
+        ("ab", "a str, which is no sequence of results;"),
+        (b"ab", "a bytes, which"),
+        (memoryview(b"ab"), "a memoryview, which"),
+        ({"a": 1, "b": 2}, "a dict, which"),
+        ({1, 2}, "a set, which"),
+        (iter([1, 2]), "a list_iterator;"),
+        (3, "returned a int;"),
+        ([1], "1 results for 2 items;"),
+        ([1, 2, 3], "3 results for 2 items;"),
+    ],
+)
+def test_wrong_results(result: object, text: str) -> None:
+    """The message says what came and what should have come."""
+    verdict = judge(result, 2)
+
+    assert isinstance(verdict, Failed)
+    assert isinstance(verdict.cause, BatchResultError)
+    assert text in str(verdict.cause)
+    assert str(verdict.cause).endswith(
+        "return a list (or tuple, or array) with one result for each item, in the order of the items"
+    )
+    assert verdict.divisible
+
+
+def test_a_frame_is_no_sequence() -> None:
+    """A table iterates over its columns, which are not the items: what has keys is refused."""
+
+    class Frame(list[int]):
+        def keys(self) -> list[str]:
+            return ["a", "b"]
+
+    assert isinstance(judge(Frame([1, 2]), 2), Failed)
+
+
+def test_a_length_that_lies() -> None:
+    """What is counted is what came."""
+
+    class Liar(list[int]):
+        def __len__(self) -> int:
+            return 2
+
+    assert isinstance(judge(Liar([1, 2, 3]), 2), Failed)
+    assert judge(Liar([1, 2, 3]), 3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("text", 5),
+        Picky(3, "text"),
+        OSError(2, "no such file", "name"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+        ExceptionGroup("two", [ValueError(1), KeyError(2)]),
+        QueueFullError("full", retry_after=7.5),
+        KeyError("key"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_copies_are_equal_in_all_but_identity(error: Exception) -> None:
+    """Type, arguments, attributes and text."""
+    error.add_note("a note")
+    copied = own_copy(error)
+
+    assert copied is not error
+    assert type(copied) is type(error)
+    assert (copied.args, str(copied), copied.__dict__) == (error.args, str(error), error.__dict__)
+    assert copied.__cause__ is error
+    assert copied.__traceback__ is None
+
+
+def test_what_cannot_be_copied_is_wrapped() -> None:
+    """The original is its cause."""
+    error = Uncopyable("first")
+    copied = own_copy(error)
+
+    assert type(copied) is BatchFunctionError
+    assert "which cannot be copied" in str(copied)
+    assert copied.__cause__ is error
+
+
+@pytest.mark.parametrize("kind", [Single, Changeling])
+def test_a_copy_that_is_none(kind: type[Exception]) -> None:
+    """Is made in the other way."""
+    error = kind("x")
+
+    assert own_copy(error) is not error
+    assert type(own_copy(error)) is kind
+    assert own_copy(error).args == ("x",)
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1), StopAsyncIteration()]
+)
+def test_what_must_not_reach_callers(error: BaseException) -> None:
+    """Is wrapped, with its name and a cure in the text."""
+    copied = own_copy(error)
+
+    assert type(copied) is BatchFunctionError
+    assert type(error).__name__ in str(copied)
+    assert "raise an ordinary exception instead" in str(copied)
+    assert copied.__cause__ is error
+    assert Failed(error).divisible == isinstance(error, Exception)
+
+
+def test_wrapped_errors_are_not_wrapped_again() -> None:
+    """The cause stays the first one."""
+    first = StopIteration(1)
+    wrapped = BatchFunctionError("raised StopIteration")
+    assert own_copy(wrapped).__cause__ is wrapped
+    wrapped.__cause__ = first
+
+    assert own_copy(wrapped).__cause__ is first
+    assert type(own_copy(wrapped)) is BatchFunctionError
+
+
+def test_each_has_its_own() -> None:
+    """As many as items, all different; raising them leaves the original alone."""
+    original = ValueError("x")
+    outcomes = Failed(original).each(5)
+    for outcome in outcomes:
+        with pytest.raises(ValueError, match="x"):
+            raise outcome.error
+
+    assert len({id(outcome.error) for outcome in outcomes}) == 5
+    assert list(traceback.walk_tb(original.__traceback__)) == []

@@ -1,0 +1,297 @@
+"""A real uvicorn process with the real model, on both backends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from server.model import MODEL_FILE, Description, Model
+from tests.support.server import PATIENCE, Server, run_to_end, serve
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE)
+
+DESCRIPTION = Description.model_validate_json(MODEL_FILE.with_suffix(".json").read_text())
+EXAMPLE = DESCRIPTION.example
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio's loop: the loop under test is the server's."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["threading", "asyncio"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server for each backend; tests share it."""
+    with serve(BATCHER_BACKEND=request.param, BATCHER_MAX_QUEUE_SIZE="20000") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def backend(server: Server) -> str:
+    """Name the backend of the server."""
+    with httpx.Client(base_url=server.url) as client:
+        return str(client.get("/stats").json()["backend"])
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    """Give a client of the server."""
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Give the model itself, called in the other way than the server does."""
+    return Model(MODEL_FILE, "keras")
+
+
+def near(prediction: Any) -> Any:
+    """Allow for what single precision leaves open: 1e-5 of the value or of the targets' scale."""
+    return pytest.approx(prediction, rel=1e-5, abs=1e-5 * DESCRIPTION.target_scale)
+
+
+def rows(count: int, seed: int = 1) -> list[list[float]]:
+    rng = random.Random(seed)
+    return [[value * rng.uniform(0.5, 1.5) for value in EXAMPLE] for _ in range(count)]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/optimized_predict", "/predict/", "/optimized_predict/"])
+def test_predictions(client: httpx.Client, model: Model, path: str) -> None:
+    """Each path answers the model's own prediction, as a JSON number."""
+    for row in rows(3):
+        answer = client.post(path, json=row)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json() == near(model.predict([row])[0])
+
+
+@pytest.mark.parametrize("path", ["/predict/", "/optimized_predict/"])
+def test_clients_of_the_original_benchmark(server: Server, path: str) -> None:
+    """They post `str(list)` without a Content-Type, to a path with a slash, and want 200 and a float."""
+    body = str([0.25] * 10)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        connection.sendall((head + body).encode())
+        answer = b""
+        while chunk := connection.recv(4096):
+            answer += chunk
+    first, _, content = answer.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert isinstance(json.loads(content), float)
+
+
+async def test_many_different_requests_at_once(server: Server, model: Model, backend: str) -> None:
+    """Everyone gets the prediction of his own row, and they shared batches."""
+    many = rows(1500, seed=2)
+    limits = httpx.Limits(max_connections=64)
+    async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=PATIENCE) as client:
+        before = (await client.get("/stats")).json()
+        answers = await asyncio.gather(*(client.post("/optimized_predict", json=row) for row in many))
+        after = (await client.get("/stats")).json()
+    expected = model.predict(many)
+    for answer, value in zip(answers, expected, strict=True):
+        assert answer.status_code == 200
+        assert answer.json() == near(value)
+    assert after["backend"] == backend
+    assert after["completed"] - before["completed"] == 1500
+    assert after["batches"] - before["batches"] < 1500
+
+
+BAD_BODIES: dict[str, bytes] = {
+    "empty": b"",
+    "null": b"null",
+    "truncated": b"[1, 2, 3",
+    "too few": b"[1,2,3,4,5,6,7,8,9]",
+    "too many": json.dumps(list(range(11))).encode(),
+    "NaN": b"[NaN,2,3,4,5,6,7,8,9,10]",
+    "Infinity": b"[1,-Infinity,3,4,5,6,7,8,9,10]",
+    "1e400": b"[1e400,2,3,4,5,6,7,8,9,10]",
+    "beyond float32": b"[1e300,2,3,4,5,6,7,8,9,10]",
+    "strings": b'["1",2,3,4,5,6,7,8,9,10]',
+    "booleans": b"[true,2,3,4,5,6,7,8,9,10]",
+    "nested": b"[[1],2,3,4,5,6,7,8,9,10]",
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "long number": b"[" + b"9" * 5000 + b",2,3,4,5,6,7,8,9,10]",
+    "object": b'{"features": [1,2,3,4,5,6,7,8,9,10]}',
+    "not UTF-8": b"\xff\xfe[1]",
+    "lone surrogate": b'["\\ud800"]',
+    "10 MB": b"[" + b"1," * 5_000_000 + b"1]",
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/optimized_predict"])
+@pytest.mark.parametrize("kind", BAD_BODIES)
+def test_bad_bodies(client: httpx.Client, path: str, kind: str) -> None:
+    """A 4xx in FastAPI's shape, quickly, and nothing reaches the model."""
+    answer = client.post(path, content=BAD_BODIES[kind], headers={"content-type": "application/json"})
+
+    assert answer.status_code == (413 if kind == "10 MB" else 422)
+    for problem in answer.json()["detail"]:
+        assert set(problem) == {"type", "loc", "msg"}
+        assert problem["loc"][0] == "body"
+    assert answer.elapsed.total_seconds() < 1
+    assert client.post(path, json=EXAMPLE).status_code == 200
+
+
+def test_wrong_content_type(client: httpx.Client) -> None:
+    """The answer says which one is right."""
+    answer = client.post("/optimized_predict", content=b"[1]", headers={"content-type": "text/plain"})
+
+    assert answer.status_code == 422
+    assert "application/json" in answer.json()["detail"][0]["msg"]
+
+
+def test_an_endless_body_is_cut(server: Server) -> None:
+    """Chunk after chunk without a length: refused before it is all in memory."""
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(10_000):
+            yield b"1," * 1000
+
+    with httpx.Client(base_url=server.url) as client:
+        answer = client.post("/predict", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+async def test_neighbours_of_bad_requests(server: Server, model: Model) -> None:
+    """Good requests between bad ones are answered as if they were alone."""
+    good = rows(100, seed=3)
+    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+        calls = []
+        for number, row in enumerate(good):
+            calls.append(client.post("/optimized_predict", json=row))
+            body = list(BAD_BODIES.values())[number % 9]
+            calls.append(client.post("/optimized_predict", content=body))
+        answers = await asyncio.gather(*calls)
+    assert [answer.status_code for answer in answers[1::2]] == [422] * 100
+    assert [answer.json() for answer in answers[::2]] == near(model.predict(good))
+
+
+def test_operations(client: httpx.Client, backend: str) -> None:
+    """Health, readiness, statistics, metrics and the documentation."""
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    stats = client.get("/stats").json()
+    assert (stats["backend"], stats["model_call"]) == (backend, "compiled")
+    assert client.get("/docs").status_code == 200
+    metrics = client.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain")
+    lines = dict(line.rsplit(" ", 1) for line in metrics.text.splitlines() if not line.startswith("#"))
+    now = client.get("/stats").json()
+    assert float(lines['batcher_items_total{outcome="completed"}']) == now["completed"]
+    assert float(lines['batcher_batch_size_items_bucket{le="+Inf"}']) == now["batches"]
+    for name in ("batcher_queue_wait_seconds_sum", "batcher_service_time_seconds_count"):
+        assert float(lines[name]) > 0
+
+
+def test_the_documentation_can_be_tried(client: httpx.Client) -> None:
+    """The example in the OpenAPI document is one that works."""
+    document = client.get("/openapi.json").json()
+    assert {"/predict", "/optimized_predict"} <= set(document["paths"])
+    assert "/predict/" not in document["paths"]
+    for path in ("/predict", "/optimized_predict"):
+        operation: Any = document["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        assert client.post(path, json=example).status_code == 200
+        assert {"200", "413", "422"} <= set(operation["responses"])
+    assert {"503", "504"} <= set(document["paths"]["/optimized_predict"]["post"]["responses"])
+
+
+# Life and death
+
+
+@pytest.mark.parametrize("name", ["threading", "asyncio"])
+async def test_sigterm_under_load(name: str) -> None:
+    """Every request that was accepted is answered, the status is 0, and the log is all that it says."""
+    answered, refused, broken = 0, 0, 0
+
+    async def client_loop(url: str, stop: asyncio.Event) -> None:
+        nonlocal answered, refused, broken
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+            while not stop.is_set():
+                try:
+                    answer = await client.post("/optimized_predict", json=EXAMPLE)
+                except httpx.ConnectError:
+                    refused += 1
+                    return
+                except httpx.TransportError:
+                    # The idle connection was closed while the request was on its way: it was not accepted.
+                    broken += 1
+                    return
+                assert answer.status_code == 200
+                answered += 1
+
+    with serve(BATCHER_BACKEND=name) as server:
+        stop = asyncio.Event()
+        clients = [asyncio.create_task(client_loop(server.url, stop)) for _ in range(20)]
+        while answered < 200:
+            await asyncio.sleep(0)
+        server.terminate()
+        await asyncio.gather(*clients)
+        status = await asyncio.to_thread(server.wait)
+        log = list(server.log)
+
+    assert status == 0
+    assert refused + broken == 20
+    assert all(line.startswith(("INFO:", "WARNING: All log", "I0000")) for line in log), log
+
+
+def test_limits_are_answers() -> None:
+    """A full queue is 503 with Retry-After, a timeout 504: with `model.predict`, which is slow enough."""
+    settings = {
+        "MODEL_CALL": "keras",
+        "BATCHER_MAX_BATCH_SIZE": "1",
+        "BATCHER_MAX_QUEUE_SIZE": "2",
+        "BATCHER_TIMEOUT": "0.05",
+    }
+
+    async def flood(url: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
+            return list(
+                await asyncio.gather(*(client.post("/optimized_predict", json=EXAMPLE) for _ in range(40)))
+            )
+
+    with serve(**settings) as server:
+        answers = asyncio.run(flood(server.url))
+        statuses = {answer.status_code for answer in answers}
+        full = [answer for answer in answers if answer.status_code == 503]
+        alone = httpx.post(f"{server.url}/predict", json=EXAMPLE, timeout=PATIENCE)
+    assert statuses <= {200, 503, 504}
+    assert full
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in full)
+    assert alone.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("BATCHER_BACKEND", "foo", "'threading' or 'asyncio'"),
+        ("BATCHER_MAX_BATCH_SIZE", "0", "1 or more, or -1"),
+        ("BATCHER_MAX_BATCH_SIZE", "many", "integer"),
+        ("BATCHER_CONCURRENCY", "-2", "1 or more, or -1"),
+        ("BATCHER_MAX_QUEUE_SIZE", "1.5", "integer"),
+        ("BATCHER_MAX_QUEUE_TIME", "nan", "finite number"),
+        ("BATCHER_TIMEOUT", "0", "greater than 0"),
+        ("MODEL_CALL", "fast", "'keras' or 'compiled'"),
+        ("MODEL_FILE", "/nowhere/model.keras", "python -m server.train"),
+        ("BATCHER_MAX_BACH_SIZE", "5", "did you mean BATCHER_MAX_BATCH_SIZE?"),
+    ],
+)
+def test_bad_settings(variable: str, value: str, allowed: str) -> None:
+    """One line that names the variable and what is allowed; a status that is not 0; no traceback."""
+    ended = run_to_end(**{variable: value})
+
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error:")]
+    assert variable in line
+    assert allowed in line
