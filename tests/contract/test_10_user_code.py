@@ -153,7 +153,11 @@ async def test_process_pool(processes: Executor, backend: str) -> None:
         assert await batcher.process(1) not in (os.getpid(), None)
     async with (Doubler if backend == "threading" else AsyncioDoubler)(executor=processes) as doubler:
         assert await asyncio.gather(*(doubler.process(n) for n in range(10))) == list(range(0, 20, 2))
-    batcher: Batcher[int, int] = make(lambda items: work(items))
+
+    def local(items: list[int]) -> list[int]:
+        return items
+
+    async with create_batcher(backend, local, executor=processes) as batcher:
         (error,) = await outcomes(batcher.process(1))
         assert "pickle" in str(error)
 

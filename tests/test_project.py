@@ -1,0 +1,220 @@
+"""What holds for the project as a whole: who imports whom, what the documents say, what is in the files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
+
+# Each module may import the ones in the layers above its own, and those named beside it.
+LAYERS = [
+    {"errors"},
+    {"policy", "stats", "order"},
+    {"options", "outcomes", "lanes"},
+    {"core"},
+    {"calls", "delivery"},
+    {"interface"},
+    {"threading_batcher", "asyncio_batcher"},
+    {"decorator"},
+    {"__init__"},
+]
+PURE = {"core", "lanes", "order", "outcomes", "policy"}
+IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
+
+
+def imports(file: Path) -> set[str]:
+    """Return the modules that a file imports; its own package's with a dot in front."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found |= {f".{node.module}"} if node.module else {f".{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    """Inside the library no module imports one of its own layer or below; the drivers do not know each other."""
+    assert {file.stem for file in LIBRARY} == set().union(*LAYERS)
+    for number, layer in enumerate(LAYERS):
+        above = set().union(*LAYERS[:number])
+        for name in layer:
+            own = {found[1:] for found in imports(ROOT / "batchers" / f"{name}.py") if found.startswith(".")}
+            assert own <= above, f"{name} imports {own - above}"
+
+
+def test_the_library_needs_the_standard_library_only() -> None:
+    """And knows nothing of the server, the tests or the benchmarks."""
+    for file in LIBRARY:
+        others = {name.split(".")[0] for name in imports(file) if not name.startswith(".")}
+        assert others <= set(sys.stdlib_module_names), file
+
+
+def test_the_core_is_pure() -> None:
+    """No clock, no thread, no loop in what decides."""
+    for name in PURE:
+        others = {found.split(".")[0] for found in imports(ROOT / "batchers" / f"{name}.py")}
+        assert not others & IMPURE, name
+
+
+def test_the_server_imports_no_benchmark() -> None:
+    """Nor a test."""
+    for file in (ROOT / "server").glob("*.py"):
+        assert not {name.split(".")[0] for name in imports(file)} & {"benchmarks", "tests"}, file
+
+
+def test_only_settings_read_the_environment() -> None:
+    """One place knows the variables."""
+    for file in [*LIBRARY, *(ROOT / "server").glob("*.py")]:
+        if file.name != "settings.py":
+            assert "environ" not in file.read_text(), file
+            assert "getenv" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("driver", ["delivery"])
+def test_one_place_resolves_futures(driver: str) -> None:
+    """`set_result` for callers stands in one line of the library; the other ends the stop."""
+    places = [
+        (file.stem, line.strip())
+        for file in LIBRARY
+        for line in file.read_text().splitlines()
+        if "set_result(" in line
+    ]
+    assert places == [(driver, "future.set_result(outcome)"), ("interface", "self._stopped.set_result(None)")]
+
+
+def test_importing_starts_and_loads_nothing() -> None:
+    """No thread, no third-party module."""
+    code = (
+        "import sys, threading; before = set(sys.modules); import batchers; "
+        "assert threading.active_count() == 1; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names); "
+        "assert new == {'batchers'}, new"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
+
+
+def test_exit_with_work_in_hand(backend: str, flavour: str) -> None:
+    """A program that ends with batches queued and running ends soon, with status 0 and nothing to say."""
+    code = f"""
+import asyncio, batchers, threading
+started = threading.Event()
+def work(items):
+    started.set()
+    return items
+async def work_async(items):
+    return work(items)
+batcher = batchers.create_batcher({backend!r}, work if {flavour!r} == "sync" else work_async, max_batch_size=2)
+futures = [batcher.submit(n) for n in range(500)]
+started.wait()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_interrupt_in_asyncio_run(backend: str, flavour: str) -> None:
+    """Ctrl-C in the middle of a batch: the program ends by it, with no other noise."""
+    code = f"""
+import asyncio, batchers, os, signal
+async def work_async(items):
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.get_running_loop().create_future()
+def work(items):
+    os.kill(os.getpid(), signal.SIGINT)
+    return items
+batcher = batchers.create_batcher({backend!r}, work if {flavour!r} == "sync" else work_async)
+async def main():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.get_running_loop().create_future().__await__() and asyncio.Event().wait())
+        for n in range(5):
+            group.create_task(batcher.process(n))
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+batcher.close(timeout=1)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n")
+    noise = [line for line in ended.stderr.splitlines() if "did not end within" not in line]
+    assert noise == []
+
+
+# Documents
+
+
+def examples(file: Path) -> list[str]:
+    """Return the Python examples of a document."""
+    return re.findall(r"^```python\n(.*?)^```", file.read_text(), re.DOTALL | re.MULTILINE)
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [(file, number) for file in DOCUMENTS for number in range(len(examples(file)))],
+    ids=lambda value: value.stem if isinstance(value, Path) else str(value),
+)
+def test_examples_work(file: Path, number: int) -> None:
+    """Every Python example of the documents runs as a program of its own, and its asserts hold."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", examples(file)[number]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_docstring_examples() -> None:
+    """The examples in docstrings say what happens."""
+    for name in ("decorator",):
+        ended = subprocess.run(
+            [sys.executable, "-m", "doctest", f"batchers/{name}.py"], cwd=ROOT, capture_output=True, check=False
+        )
+        assert ended.stdout == b""
+
+
+def test_no_addresses_of_registries() -> None:
+    """Packages are pinned by name, version and hash."""
+    for file in (ROOT / "requirements").glob("*.txt"):
+        text = file.read_text()
+        assert "://" not in text
+        names = re.findall(r"^[a-z0-9-]+(?:\[[a-z,]+\])?==", text, re.MULTILINE)
+        assert len(names) > 10
+        assert text.count("--hash=sha256:") >= len(names)
+
+
+def test_versions_agree() -> None:
+    """The package, the server's document and the changelog name one version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    assert f'version="{version}"' in (ROOT / "server" / "app.py").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
