@@ -55,28 +55,6 @@ async def test_many_loops_and_threads_at_once(make: Make, gate: Gate, flavour: F
     assert all(result == -n for n, result in found.items())
 
 
-async def test_ten_thousand_rows(make: Make, flavour: Flavour) -> None:
-    """Different inputs, random batch times, three batches in flight: each gets its own."""
-    rng = random.Random(5)
-
-    def predict(rows: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        return [(number, 2 * value) for number, value in rows]
-
-    async def predict_async(rows: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        for _ in range(rng.randrange(4)):
-            await asyncio.sleep(0)
-        return predict(rows)
-
-    batcher = make(
-        predict if flavour == "sync" else predict_async, concurrency=3, max_batch_size=64, max_queue_size=-1
-    )
-    rows = [(n, rng.random()) for n in range(10_000)]
-
-    results = await asyncio.gather(*(batcher.process(row) for row in rows))
-
-    assert results == [(number, 2 * value) for number, value in rows]
-
-
 async def test_process_many_keeps_the_order_of_its_items(make: Make, gate: Gate, flavour: Flavour) -> None:
     """Also when they are spread over batches and mixed with other callers."""
     gate.open()

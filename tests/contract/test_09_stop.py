@@ -130,14 +130,14 @@ async def test_never_started(make: Make, gate: Gate, flavour: Flavour) -> None:
 async def test_nothing_is_left(make: Make, gate: Gate, flavour: Flavour) -> None:
     """No thread, task or timer, after every kind of use."""
     gate.open()
-    before = threading.active_count()
+    before, tasks = threading.active_count(), asyncio.all_tasks()
     batcher = make(gate.function(flavour), concurrency=3, max_queue_time=0.001, timeout=60.0)
     await asyncio.gather(*(batcher.process(n) for n in range(20)))
     await asyncio.wrap_future(batcher.submit(1))
     await outcomes(batcher.process(1, timeout=0))
     await batcher.stop()
 
-    check_quiet()
+    check_quiet(tasks)
     assert threading.active_count() == before
 
 

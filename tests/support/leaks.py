@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 PATIENCE = 5.0
 """Seconds that threads which were told to end have for it."""
@@ -41,10 +41,10 @@ def check_nothing_left(before: Belongings) -> None:
     assert after.descriptors <= before.descriptors, "descriptors left behind"
 
 
-def check_quiet() -> None:
-    """Fail when the running loop has other tasks than this one, or timers."""
+def check_quiet(before: set[asyncio.Task[Any]]) -> None:
+    """Fail when the running loop has other tasks than before, or timers."""
     loop = asyncio.get_running_loop()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    tasks = asyncio.all_tasks() - before
     assert not tasks, f"tasks left behind: {tasks}"
     timers = [handle for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
     assert not timers, f"timers left behind: {timers}"

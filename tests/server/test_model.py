@@ -1,0 +1,70 @@
+"""The model, called through both backends as the server does, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import numpy as np
+import pytest
+
+from batchers import create_batcher
+from server.model import DESCRIPTION_FILE, MODEL_FILE, Description, Model, NoPredictionError
+
+DESCRIPTION = Description.model_validate_json(DESCRIPTION_FILE.read_text())
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Give the model as the server calls it."""
+    model = Model(MODEL_FILE, "compiled")
+    model.warm_up(256)
+    return model
+
+
+def rows(count: int) -> list[list[float]]:
+    rng = random.Random(7)
+    return [[value * rng.uniform(0.5, 1.5) for value in DESCRIPTION.example] for _ in range(count)]
+
+
+def test_ten_thousand_rows(model: Model, backend: str) -> None:
+    """Ten thousand callers at once, three batches in flight: each gets the model's prediction of his own row."""
+    many = rows(10_000)
+
+    async def ask() -> list[float]:
+        options = {"concurrency": 3, "max_batch_size": 200, "max_queue_size": -1}
+        async with create_batcher(backend, model.predict, **options) as batcher:  # type: ignore[arg-type]
+            return await asyncio.gather(*(batcher.process(row) for row in many))
+
+    answers = asyncio.run(ask())
+    expected = [value for start in range(0, 10_000, 1000) for value in model.predict(many[start : start + 1000])]
+
+    assert len({round(answer, 3) for answer in answers}) > 5000
+    np.testing.assert_allclose(answers, expected, rtol=1e-5, atol=1e-5 * DESCRIPTION.target_scale)
+
+
+def test_both_calls_agree(model: Model) -> None:
+    """`model.predict` and the compiled function are the same model."""
+    many = rows(50)
+    expected = Model(MODEL_FILE, "keras").predict(many)
+
+    np.testing.assert_allclose(model.predict(many), expected, rtol=1e-5, atol=1e-5 * DESCRIPTION.target_scale)
+
+
+def test_rows_beyond_single_precision_fail_alone(model: Model) -> None:
+    """Their neighbours are predicted as if they were not there."""
+    good = DESCRIPTION.example
+    results = model.predict([good, [1e300, *good[1:]], good])
+
+    assert isinstance(results[1], NoPredictionError)
+    np.testing.assert_allclose([results[0], results[2]], model.predict([good]) * 2, rtol=1e-5)
+
+
+def test_the_description() -> None:
+    """It is what the issue of the model promised, and nothing else is in the file."""
+    assert len(DESCRIPTION.features) == len(DESCRIPTION.mean) == len(DESCRIPTION.scale) == 10
+    assert DESCRIPTION.r_squared >= 0.35
+    assert set(json.loads(DESCRIPTION_FILE.read_text())) == set(Description.model_fields)
