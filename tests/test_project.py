@@ -133,6 +133,7 @@ def test_interrupt_in_asyncio_run(backend: str, flavour: str) -> None:
     """Ctrl-C in the middle of a batch: the program ends by it, with no other noise."""
     code = f"""
 import asyncio, batchers, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 interrupted = []
 def work(items):
     if not interrupted:

@@ -19,21 +19,6 @@ class Picky(Exception):
         self.code = code
 
 
-class Uncopyable(Exception):
-    """Cannot be copied at all."""
-
-    def __reduce_ex__(self, _: object) -> Any:
-        raise TypeError
-
-    made = 0
-
-    def __new__(cls, *args: object) -> Any:
-        cls.made += 1
-        if cls.made > 1:
-            raise TypeError
-        return super().__new__(cls, *args)
-
-
 class Changeling(Exception):
     """A copy of it is something else."""
 
@@ -137,6 +122,21 @@ def test_copies_are_equal_in_all_but_identity(error: Exception) -> None:
 
 def test_what_cannot_be_copied_is_wrapped() -> None:
     """The original is its cause."""
+
+    class Uncopyable(Exception):
+        """Cannot be copied at all."""
+
+        def __reduce_ex__(self, _: object) -> Any:
+            raise TypeError
+
+        made = 0
+
+        def __new__(cls, *args: object) -> Any:
+            cls.made += 1
+            if cls.made > 1:
+                raise TypeError
+            return super().__new__(cls, *args)
+
     error = Uncopyable("first")
     copied = own_copy(error)
 
