@@ -30,10 +30,11 @@ from math import inf
 from typing import Any, TypeVar
 
 from . import calls
-from .core import Batch, Done, Run, Wait
+from .decisions import Batch, Done, Run, Wait
 from .delivery import deliver
 from .errors import BatchFunctionError
-from .interface import Batcher, Loop
+from .interface import Batcher
+from .machinery import Loop
 from .outcomes import Failed, Verdict, judge
 
 T = TypeVar("T")

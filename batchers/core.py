@@ -39,84 +39,33 @@ Four rules hold between any two events, and the tests check them after every one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from math import inf
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
+from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
+from .drain import DrainRate
 from .errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
 from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
 from .options import Options
 from .order import Order
-from .outcomes import Err, Failed, Outcome, Verdict
+from .outcomes import Err, Failed, Verdict
 from .stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-Settled: TypeAlias = Iterable[tuple[Ticket[T], Outcome[S]]]
-
-
-class Batch(Generic[T]):
-    """Tickets that run together, and their items as they were when the batch was formed."""
-
-    __slots__ = ("items", "started", "tickets")
-
-    def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
-        """Group tickets that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
-        self.tickets = tickets
-        self.items: list[T] = [ticket.item for ticket in tickets]  # type: ignore[misc]  # RUNNING: it has one
-        self.started = started
-
-
-class Run(Generic[T]):
-    """Decision: call `process_batch` with this batch."""
-
-    __slots__ = ("batch",)
-
-    def __init__(self, batch: Batch[T]) -> None:
-        """Name the batch."""
-        self.batch = batch
-
-
-class Expire(Generic[T, S]):
-    """Decision: deliver these outcomes; their deadlines are over."""
-
-    __slots__ = ("settled",)
-
-    def __init__(self, settled: Settled[T, S]) -> None:
-        """Name the tickets and their errors."""
-        self.settled = settled
-
-
-class Wait:
-    """Decision: nothing to do before `until`, unless an event comes first."""
-
-    __slots__ = ("until",)
-
-    def __init__(self, until: float) -> None:
-        """Name the time; `inf` when only an event can change anything."""
-        self.until = until
-
-
-class Done:
-    """Decision: closed, empty, and it stays so."""
-
-    __slots__ = ()
-
-
-Decision: TypeAlias = Run[T] | Expire[T, S] | Wait | Done
 
 
 class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect", "_bounded"),
+        *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect"),
         *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
         *("_closed", "_abandoned"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
-        *("_batch_size", "_queue_wait", "_service_time", "_drained", "_drain_time", "_last_finish"),
+        *("_batch_size", "_queue_wait", "_service_time", "_drain"),
     )
 
     def __init__(self, options: Options) -> None:
@@ -142,8 +91,7 @@ class Core(Generic[T, S]):
         self._batch_size = Histogram(SIZE_BOUNDS)
         self._queue_wait = Histogram(TIME_BOUNDS)
         self._service_time = Histogram(TIME_BOUNDS)
-        self._drained = self._drain_time = 0.0
-        self._last_finish = -inf
+        self._drain = DrainRate()
 
     # Events
 
@@ -183,7 +131,7 @@ class Core(Generic[T, S]):
             return ()
         del self._in_flight[batch]
         self._service_time.observe(now - batch.started)
-        self._measure_drain(batch, now)
+        self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
                 middle = len(batch.tickets) // 2
@@ -424,17 +372,9 @@ class Core(Generic[T, S]):
         if count > self._queue_limit:
             msg = f"{count} items can never fit max_queue_size={self._queue_limit}: hand in fewer at a time"
             raise OptionError(msg)
-        waiting = self._queued + self._running
-        seconds = waiting * self._drain_time / self._drained if self._drained else 1.0
+        seconds = self._drain.seconds_for(self._queued + self._running)
         msg = (
             f"{self._queued} items wait and max_queue_size is {self._queue_limit}: try again in about "
             f"{seconds:.3f} s, raise max_queue_size, or add capacity"
         )
-        raise QueueFullError(msg, retry_after=min(max(seconds, 0.001), 60.0))
-
-    def _measure_drain(self, batch: Batch[T], now: float) -> None:
-        """Keep a decaying sum of items and of the busy time that they took, over about ten batches."""
-        busy = now - max(batch.started, self._last_finish)
-        self._last_finish = now
-        self._drained = 0.9 * self._drained + len(batch.tickets)
-        self._drain_time = 0.9 * self._drain_time + max(busy, 0.0)
+        raise QueueFullError(msg, retry_after=seconds)

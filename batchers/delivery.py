@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from typing import Any, TypeAlias, TypeVar
 
-from .core import Settled
+from .decisions import Settled
 from .outcomes import Err, Outcome
 
 T = TypeVar("T")

@@ -26,9 +26,10 @@ from math import inf
 from typing import Any, ClassVar, TypeVar
 
 from . import calls
-from .core import Batch, Decision, Done, Expire, Run, Wait
+from .decisions import Batch, Decision, Done, Expire, Run, Wait
 from .delivery import deliver
-from .interface import Batcher, Loop
+from .interface import Batcher
+from .machinery import Loop
 from .outcomes import Failed, Verdict, judge
 
 T = TypeVar("T")

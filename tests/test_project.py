@@ -17,16 +17,18 @@ LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
 # Each module may import the ones in the layers above its own, and those named beside it.
 LAYERS = [
     {"errors"},
-    {"policy", "stats", "order"},
+    {"policy", "stats", "order", "drain", "lifetime"},
     {"options", "outcomes", "lanes"},
+    {"decisions"},
     {"core"},
     {"calls", "delivery"},
+    {"machinery"},
     {"interface"},
     {"threading_batcher", "asyncio_batcher"},
     {"decorator"},
     {"__init__"},
 ]
-PURE = {"core", "lanes", "order", "outcomes", "policy"}
+PURE = {"core", "decisions", "drain", "lanes", "order", "outcomes", "policy"}
 IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
 
 
@@ -90,7 +92,7 @@ def test_one_place_resolves_futures(driver: str) -> None:
         for line in file.read_text().splitlines()
         if "set_result(" in line
     ]
-    assert places == [(driver, "future.set_result(outcome)"), ("interface", "self._stopped.set_result(None)")]
+    assert places == [(driver, "future.set_result(outcome)"), ("machinery", "self._stopped.set_result(None)")]
 
 
 def test_importing_starts_and_loads_nothing() -> None:

@@ -11,7 +11,8 @@ from random import Random
 
 import pytest
 
-from batchers.core import Core, Expire, Run
+from batchers.core import Core
+from batchers.decisions import Expire, Run
 from batchers.lanes import Ticket
 from batchers.options import Options
 from batchers.order import Order

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from batchers.core import Batch, Core, Done, Expire, Run, Wait
+from batchers.core import Core
+from batchers.decisions import Batch, Done, Expire, Run, Wait
 from batchers.errors import (
     BatcherStoppedError,
     DeadlineExceededError,

@@ -1,0 +1,65 @@
+"""Pure: what the core hands to the drivers: batches, decisions, and who gets which outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeAlias, TypeVar
+
+from .lanes import Ticket
+from .outcomes import Outcome
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Settled: TypeAlias = Iterable[tuple[Ticket[T], Outcome[S]]]
+
+
+class Batch(Generic[T]):
+    """Tickets that run together, and their items as they were when the batch was formed."""
+
+    __slots__ = ("items", "started", "tickets")
+
+    def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
+        """Group tickets that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
+        self.tickets = tickets
+        self.items: list[T] = [ticket.item for ticket in tickets]  # type: ignore[misc]  # RUNNING: it has one
+        self.started = started
+
+
+class Run(Generic[T]):
+    """Decision: call `process_batch` with this batch."""
+
+    __slots__ = ("batch",)
+
+    def __init__(self, batch: Batch[T]) -> None:
+        """Name the batch."""
+        self.batch = batch
+
+
+class Expire(Generic[T, S]):
+    """Decision: deliver these outcomes; their deadlines are over."""
+
+    __slots__ = ("settled",)
+
+    def __init__(self, settled: Settled[T, S]) -> None:
+        """Name the tickets and their errors."""
+        self.settled = settled
+
+
+class Wait:
+    """Decision: nothing to do before `until`, unless an event comes first."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float) -> None:
+        """Name the time; `inf` when only an event can change anything."""
+        self.until = until
+
+
+class Done:
+    """Decision: closed, empty, and it stays so."""
+
+    __slots__ = ()
+
+
+Decision: TypeAlias = Run[T] | Expire[T, S] | Wait | Done

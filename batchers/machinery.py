@@ -1,0 +1,234 @@
+"""What both drivers share: admission, withdrawal, delivery, stopping. A driver only waits and calls.
+
+Everything that an event changes is changed here, under the lock, and followed by `_rearm`: the core says when
+it will have something to decide, and the driver is woken if it would ask too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf, isfinite, isnan
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from . import calls
+from .core import Core
+from .decisions import Batch, Decision
+from .delivery import deliver
+from .errors import BatcherError, ItemCostError, OptionError
+from .lanes import Ticket
+from .options import Options
+from .outcomes import Verdict
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+Loop: TypeAlias = asyncio.AbstractEventLoop
+
+logger = logging.getLogger("batchers")
+
+
+class Machinery(ABC, Generic[T, S]):
+    """The state of a batcher and what events do to it."""
+
+    __slots__ = (
+        *("_options", "_function", "_is_async", "_mark", "_group_by", "_cost", "_timeout", "_orphaned"),
+        *("_core", "_lock", "_armed", "_left", "_stopped", "_home", "__weakref__"),
+    )
+
+    _options: Options
+    _function: Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]] | None
+    _is_async: bool
+
+    _clock = staticmethod(time.monotonic)
+    """Seconds that only grow. Tests put a clock of their own here."""
+
+    def _begin(self) -> None:
+        """Set up all that changes: in the constructor, and in the child of a fork, which starts afresh."""
+        self._mark = calls.new_mark()
+        self._group_by = self._options.group_by
+        self._cost = self._options.cost
+        self._timeout = self._options.timeout
+        self._orphaned = False
+        self._core: Core[T, S] = Core(self._options)
+        self._lock = threading.Lock()
+        # The time at which the driver asks the core by itself: -inf, it has been woken; inf, never.
+        self._armed = inf
+        self._left: deque[Ticket[T]] = deque()
+        self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._home: Loop | None = None
+        self._settle_in()
+
+    # What the drivers do
+
+    @abstractmethod
+    def _wake(self, here: Loop | None) -> None:
+        """Let someone ask the core soon. Called with the lock held, by a thread that runs loop `here`.
+
+        Raises RuntimeError when nobody can be found to do it.
+        """
+
+    @abstractmethod
+    def _retire(self) -> None:
+        """Let everything end that waits. Called once, with the lock held, when nothing is left to run."""
+
+    @abstractmethod
+    def _join(self, *, abandoned: bool) -> None:
+        """Wait until all has ended that `_retire` told to end; if abandoned, not for batch functions."""
+
+    @abstractmethod
+    def _settle_in(self) -> None:
+        """Start without threads and loops: in the constructor, and in the child of a fork."""
+
+    @abstractmethod
+    def _has_threads(self) -> bool:
+        """Whether it lives in threads of its own, which end with the interpreter."""
+
+    def _move(self, here: Loop | None) -> None:
+        """Find a living loop to live on, before a call from another than the home loop. Lock held."""
+
+    # What they share
+
+    def _ticket(
+        self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None
+    ) -> Ticket[T]:
+        """Run the user's callbacks, in the caller, and check what the call says."""
+        if self._orphaned:
+            msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
+            raise BatcherError(msg)
+        if timeout is None:
+            timeout = self._timeout
+        if timeout is None:
+            deadline = inf
+        elif isnan(timeout):
+            msg = f"timeout must be a number of seconds, not {timeout!r}"
+            raise OptionError(msg)
+        else:
+            deadline = self._clock() + timeout
+        if type(priority) is not int:
+            msg = f"priority must be a whole number, not {priority!r}"
+            raise OptionError(msg)
+        group = None
+        if self._group_by is not None:
+            group = self._group_by(item)
+            hash(group)  # here, in the caller, is the place for its TypeError
+        cost = 0.0 if self._cost is None else self._checked_cost(item)
+        return Ticket(item, group, priority, cost, deadline, future, loop)
+
+    def _checked_cost(self, item: T) -> float:
+        limit = self._options.max_batch_cost
+        if self._cost is None or limit is None:
+            return 0.0
+        cost = self._cost(item)
+        if not isfinite(cost) or cost < 0:
+            msg = f"the cost of an item must be a finite number, 0 or more, not {cost!r}: correct cost()"
+            raise ItemCostError(msg)
+        if cost > limit:
+            msg = f"the item costs {cost} and max_batch_cost is {limit}: split the item, or raise the limit"
+            raise ItemCostError(msg)
+        return float(cost)
+
+    def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
+        calls.refuse_reentrant(self._mark, "process or submit")
+        with self._lock:
+            if (here is not self._home or here is None) and not self._core.closed:
+                self._move(here)
+            self._core.offer(tickets, self._clock())
+            try:
+                self._rearm(here)
+            except RuntimeError as error:
+                for ticket in tickets:
+                    self._core.withdraw(ticket)
+                self._armed = inf
+                msg = f"{self!r} cannot start: {error}; the item was not accepted"
+                raise BatcherError(msg) from error
+
+    def _leave(self, ticket: Ticket[T], loop: Loop) -> None:
+        self._withdraw(ticket, loop)
+        future: Any = ticket.future
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # it came too late; nobody will look at it any more
+
+    def _withdraw(self, ticket: Ticket[T], here: Loop | None) -> bool:
+        with self._lock:
+            left = self._core.withdraw(ticket)
+            if left:
+                self._rearm(here)
+        return left
+
+    def _rearm(self, here: Loop | None) -> None:
+        """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
+        if self._core.done:
+            self._end()
+        elif self._armed != -inf:
+            due = self._core.due
+            if due < self._armed or due == inf != self._armed:
+                self._armed = -inf
+                self._wake(here)
+
+    def _decide(self) -> Decision[T, S]:
+        """Ask the core. Lock held."""
+        while self._left:
+            self._core.withdraw(self._left.popleft())
+        return self._core.decide(self._clock())
+
+    def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
+        """Report the end of a batch and deliver its outcomes. The driver then looks for the next batch.
+
+        In this order, so that callers who come back at once are part of the next batch.
+        """
+        with self._lock:
+            settled = self._core.finish(batch, verdict, self._clock())
+        deliver(settled, here)
+
+    def _close(self, here: Loop | None, *, force: bool) -> None:
+        calls.refuse_reentrant(self._mark, "stop or close")
+        with self._lock:
+            settled = self._core.close(force=force)
+            if not self._core.done and (here is not self._home or here is None):
+                self._move(here)
+            self._rearm(here)
+        deliver(settled, here)
+
+    def _abandon(self, here: Loop | None, timeout: float | None) -> bool:
+        """Fail all that has not ended; return whether there ever was anything (in this call or before)."""
+        with self._lock:
+            if self._stopped.done():
+                return self._core.abandoned
+            state = repr(self)
+            settled = list(self._core.abandon())
+            self._end()
+        logger.warning(
+            "%s did not end within %s s; %d callers got BatcherStoppedError", state, timeout, len(settled)
+        )
+        deliver(settled, here)
+        return True
+
+    def _end(self) -> None:
+        """Nothing is left to run: let everything end. Lock held; may be called again."""
+        if not self._stopped.done():
+            self._retire()
+            self._stopped.set_result(None)
+
+
+class Withdrawal:
+    """Withdraws a thread's item when its future is cancelled; refers to nothing once the future is done."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, batcher: Machinery[Any, Any], ticket: Ticket[Any]) -> None:
+        """Name the item and where it waits."""
+        self._of: tuple[Machinery[Any, Any], Ticket[Any]] | None = (batcher, ticket)
+
+    def __call__(self, future: concurrent.futures.Future[Any]) -> None:
+        """Do it, if the future that is done was cancelled."""
+        if self._of is not None:
+            (batcher, ticket), self._of = self._of, None
+            if future.cancelled() and batcher._withdraw(ticket, calls.running_loop()):  # noqa: SLF001
+                future.set_running_or_notify_cancel()
