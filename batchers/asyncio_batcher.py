@@ -43,6 +43,9 @@ S = TypeVar("S")
 LONGEST_WAIT = 86_400.0
 """Seconds after which a timer looks again; not every loop takes an endless number."""
 
+STRAY_SECONDS = 1.0
+"""How often a batch on a former home is looked after."""
+
 MOST_THREADS = 1 << 16
 """Threads of the pool when `concurrency` is -1. They are started one by one, when none is free."""
 
@@ -126,27 +129,39 @@ class AsyncioBatcher(Batcher[T, S]):
         executor = self._options.executor or self._own_pool()
         try:
             running = calls.send(executor, self._mark, self._function or self.process_batch, batch.items)
-        except BatchFunctionError as error:
-            self._complete(batch, Failed(error), home)
+        except BaseException as error:  # noqa: BLE001 - whatever the executor says, it ends this batch only
+            self._complete(batch, Failed(calls.without_this_frame(error)), home)
         else:
-            running.add_done_callback(partial(self._returned, batch, home))
+            running.add_done_callback(partial(self._returned, batch))
 
-    def _returned(self, batch: Batch[T], home: Loop, running: concurrent.futures.Future[Any]) -> None:
+    def _returned(self, batch: Batch[T], running: concurrent.futures.Future[Any]) -> None:
         """Take what a sync batch function has returned. Runs in a thread of the pool, most of the time."""
         try:
             result = calls.result_of(running)
             if isawaitable(result):
-                home.call_soon_threadsafe(self._start_task, batch, home, result, context=Context())
+                with self._lock:
+                    if self._home is None or not self._home.is_running():
+                        self._move(None)
+                    self._on_home(None, self._start_rest, batch, result)
                 return
             verdict: Verdict[Any] = judge(result, len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             verdict = Failed(calls.without_this_frame(error))
         self._complete(batch, verdict, calls.running_loop())
 
+    def _start_rest(self, batch: Batch[T], rest: Awaitable[Any]) -> None:
+        self._start_task(batch, asyncio.get_running_loop(), rest)
+
     def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
         task = home.create_task(self._run(batch, home, rest), name=f"{self.name}-batch", context=Context())
         if not task.done():  # an eager task factory may have run it already
             self._tasks[batch] = task
+            task.add_done_callback(partial(self._ended, batch, home))
+
+    def _ended(self, batch: Batch[T], home: Loop, task: asyncio.Task[None]) -> None:
+        """Settle a batch whose task was cancelled before it began: then nothing of `_run` has run."""
+        if task.cancelled():
+            self._complete(batch, Failed(asyncio.CancelledError()), home)
 
     async def _run(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
         """Await the batch function, or the rest of it when a sync function has returned an awaitable."""
@@ -178,6 +193,7 @@ class AsyncioBatcher(Batcher[T, S]):
 
     def _move(self, here: Loop | None) -> None:
         home, timer = self._home, self._timer
+        self._settle_strays()
         if home is not None and home.is_running():
             if self._loop_thread is not None and home is self._loop_thread.loop:
                 return
@@ -192,34 +208,51 @@ class AsyncioBatcher(Batcher[T, S]):
         self._home = here
         self._timer = None
         self._armed = inf
-        settled: list[Any] = []
-        for batch, task in list(self._tasks.items()):
-            if not task.get_loop().is_running():
-                del self._tasks[batch]  # it may never end, and its slot is needed
-                msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
-                settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
-        if settled:
-            here.call_soon_threadsafe(deliver, settled, here)
+        if self._tasks:
+            here.call_soon_threadsafe(self._look_after_strays)
         if not self._core.idle:
             self._armed = -inf
             here.call_soon_threadsafe(self._advance, context=Context())
 
+    def _settle_strays(self) -> None:
+        """Fail the batches whose loop runs no more: they may never end, and their slots are needed. Lock held."""
+        for batch, task in list(self._tasks.items()):
+            if not task.get_loop().is_running():
+                del self._tasks[batch]
+                msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
+                settled = self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
+                # Their callers are of a loop that is gone, or of one that may run again: not of this thread.
+                deliver(settled, None)
+
+    def _look_after_strays(self) -> None:
+        """While batches run on a loop that is home no more, see from time to time whether it still runs."""
+        home = asyncio.get_running_loop()
+        with self._lock:
+            self._settle_strays()
+            self._rearm(home)
+            if any(task.get_loop() is not home for task in self._tasks.values()):
+                home.call_later(STRAY_SECONDS, self._look_after_strays)
+
     def _retire(self) -> None:
         here = calls.running_loop()
         home = self._home
-        if home is not None and not home.is_closed():
-            if self._timer is not None:
-                self._on_home(here, self._timer.cancel)
-            for task in self._tasks.values():
-                self._on_home(here, task.cancel)
+        if home is not None and not home.is_closed() and self._timer is not None:
+            self._on_home(here, self._timer.cancel)
         self._timer = None
+        for task in self._tasks.values():
+            loop = task.get_loop()
+            if loop.is_running():
+                loop.call_soon_threadsafe(task.cancel)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         if self._loop_thread is not None:
             self._loop_thread.stop_soon()
 
     def _join(self, *, abandoned: bool) -> None:
+        if self._loop_thread is not None:
+            self._loop_thread.join()
         if self._pool is not None and not abandoned:
             self._pool.shutdown(wait=True)
-        if self._loop_thread is not None:
-            self._loop_thread.join(limit=calls.GRACE if abandoned else None)
+
+    def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
+        return {task for task in self._tasks.values() if task.get_loop() is here}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
+import logging
 import threading
 from collections.abc import Callable
 from contextvars import Context, ContextVar
@@ -14,6 +15,8 @@ from typing import Any, TypeVar
 from .errors import BatchFunctionError, ReentrantCallError
 
 R = TypeVar("R")
+
+logger = logging.getLogger("batchers")
 
 _serving: ContextVar[int | None] = ContextVar("batchers_serving", default=None)
 _marks = count(1)
@@ -116,16 +119,37 @@ class LoopThread:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def join(self, *, limit: float | None) -> None:
-        """Wait until the thread has ended, for `limit` seconds at most; at once when called by itself."""
-        if self.thread is not threading.current_thread():
-            self.thread.join(limit)
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self.thread.join()
+
+
+class ThreadedCall:
+    """A function that runs in a short-lived daemon thread."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        """Start it."""
+        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._function = function
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._function()
+        finally:
+            self.done.set_result(None)
+
+    def join(self) -> None:
+        """If the function has returned, wait for the moment that its thread needs to end."""
+        if self.done.done():
+            self._thread.join()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        _run_until_stopped(loop)
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
@@ -135,3 +159,14 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # Out of a task that a batch function has left behind; other batches live on this loop.
+            logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
+        else:
+            return

@@ -56,6 +56,8 @@ class Batched(Generic[T, S]):
         self._backend = backend
         self._options = options
         self._making = threading.Lock()
+        # With the class in it: an override and what it calls by super() are two methods of one object.
+        self._key = f"@batched {self._title()}"
         self.batcher: Batcher[T, S] = create_batcher(backend, function, **options)
 
     def __call__(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
@@ -76,10 +78,6 @@ class Batched(Generic[T, S]):
         """Return the result of `item`, as `Batcher.process`."""
         return await self.batcher.process(item, timeout=timeout, priority=priority)
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Note the name under which the class keeps the method."""
-        self._name = name
-
     @overload
     def __get__(self, obj: None, owner: type) -> Batched[T, S]: ...
     @overload
@@ -95,9 +93,9 @@ class Batched(Generic[T, S]):
             msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {slots}"
             raise BatcherError(msg) from None
         with self._making:
-            if self._name not in kept:
-                kept[self._name] = Batched(MethodType(self._function, obj), self._backend, self._options)
-            return cast("Batched[T, S]", kept[self._name])
+            if self._key not in kept:
+                kept[self._key] = Batched(MethodType(self._function, obj), self._backend, self._options)
+            return cast("Batched[T, S]", kept[self._key])
 
     def __repr__(self) -> str:
         """Show the function's name and its batcher."""

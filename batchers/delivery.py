@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 from typing import Any, TypeAlias, TypeVar
 
 from .decisions import Settled
 from .outcomes import Err, Outcome
+
+logger = logging.getLogger("batchers")
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -42,11 +45,15 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
 
 def _resolve(pairs: Pairs) -> None:
     for future, outcome in pairs:
-        if _is_open(future):
-            if isinstance(outcome, Err):
-                future.set_exception(outcome.error)
-            else:
-                future.set_result(outcome)
+        try:
+            if _is_open(future):
+                if isinstance(outcome, Err):
+                    future.set_exception(outcome.error)
+                else:
+                    future.set_result(outcome)
+        except BaseException:
+            # Out of a callback that a user has put on the future: the other callers get theirs all the same.
+            logger.exception("A callback of a future has raised what it must not")
 
 
 def _is_open(future: Future[Any]) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -182,11 +183,13 @@ class Batcher(Machinery[T, S]):
 
         `future.cancel()` withdraws the item. Arguments and errors as for `process`; those that
         `process_batch` causes are raised by `future.result()`, refusals by this call. Waiting for the
-        result in an event loop's thread blocks that loop: use `process` there.
+        result in an event loop's thread blocks that loop: use `process` there. Callbacks of the future run in the
+        batcher's threads, which wait for them.
         """
         future: concurrent.futures.Future[S] = concurrent.futures.Future()
         ticket = self._ticket(item, timeout, priority, future, None)
-        self._admit((ticket,), calls.running_loop())
+        # As from a thread, whatever runs here: the future may outlive the loop in which this is called.
+        self._admit((ticket,), None)
         future.add_done_callback(Withdrawal(self, ticket))
         return future
 
@@ -194,27 +197,38 @@ class Batcher(Machinery[T, S]):
         """Accept nothing more, serve all that was accepted, and return when everything has ended.
 
         With `force`, items that wait fail with BatcherStoppedError at once; running batches still
-        answer. After `timeout` seconds (0 or more) all that is left, running items too, fails in that
-        way, a warning is logged, and the call returns; a batch function that hangs in a thread is left
-        behind. May be called again, by several callers, and with `force` after a stop without.
+        answer. After `timeout` seconds (0 or more) all that is left, running items too, fails in that way, a
+        warning is logged, and the call returns, within the second that cancelled coroutines have to clean up;
+        a batch function that hangs in a thread is left behind. May be called again, by several callers, and
+        with `force` after a stop without.
         Raises ReentrantCallError inside `process_batch`.
         """
         _check_timeout(timeout)
         loop = asyncio.get_running_loop()
         self._close(loop, force=force)
+        end = self._clock() + (inf if timeout is None else timeout)
         await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=timeout)
-        self._join(abandoned=self._abandon(loop, timeout))
+        abandoned = self._abandon(loop, timeout)
+        # Joined by a thread of its own: what is joined may need this loop to end.
+        joining = calls.ThreadedCall(lambda: self._join(abandoned=abandoned))
+        leftovers = {asyncio.wrap_future(joining.done), *self._leftovers(loop)}
+        await asyncio.wait(leftovers, timeout=None if end == inf else max(end - self._clock(), calls.GRACE))
+        joining.join()
 
     def close(self, force: bool = False, timeout: float | None = None) -> None:
         """Do the same as `stop`, for callers without an event loop: block until all has ended."""
         _check_timeout(timeout)
         loop = calls.running_loop()
-        if loop is not None and loop is self._home:
+        if loop is not None and (loop is self._home or self._leftovers(loop)):
             msg = "close() would block the event loop that runs the batches: await stop() instead"
             raise BatcherError(msg)
         self._close(loop, force=force)
+        end = self._clock() + (inf if timeout is None else timeout)
         concurrent.futures.wait((self._stopped,), timeout)
-        self._join(abandoned=self._abandon(loop, timeout))
+        abandoned = self._abandon(loop, timeout)
+        joining = calls.ThreadedCall(lambda: self._join(abandoned=abandoned))
+        concurrent.futures.wait((joining.done,), None if end == inf else max(end - self._clock(), calls.GRACE))
+        joining.join()
 
     async def is_running(self) -> bool:
         """Return whether an item was ever accepted and the batcher has not ended since."""
@@ -267,13 +281,17 @@ class Batcher(Machinery[T, S]):
 
     def _after_fork(self) -> None:
         """Start afresh in the child: the threads, and the accepted items, are the parent's."""
+        was_closed = self._core.closed
         self._begin()
+        if was_closed:
+            self._close(None, force=True)
         self._orphaned = self._options.executor is not None
 
     def _at_exit(self) -> None:
         """Serve what was accepted before the interpreter takes the threads away, for a limited time."""
         if self._has_threads():
-            self.close(timeout=lifetime.EXIT_SECONDS)
+            self._close(None, force=False)
+            concurrent.futures.wait((self._stopped,), lifetime.EXIT_SECONDS)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what a subclass added, and nothing of the machinery: enough for `process_batch` elsewhere.

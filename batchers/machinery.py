@@ -90,6 +90,10 @@ class Machinery(ABC, Generic[T, S]):
     def _has_threads(self) -> bool:
         """Whether it lives in threads of its own, which end with the interpreter."""
 
+    def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:  # noqa: ARG002 - threads leave no tasks
+        """Return the tasks of batches that run on loop `here`."""
+        return set()
+
     def _move(self, here: Loop | None) -> None:
         """Find a living loop to live on, before a call from another than the home loop. Lock held."""
 

@@ -88,7 +88,7 @@ class Options:
         _whole("max_queue_size", self.max_queue_size)
         _positive("timeout", self.timeout)
         _positive("max_batch_cost", self.max_batch_cost)
-        _kind("policy", self.policy, Policy, "Greedy() or Window(seconds)")
+        _kind("policy", self.policy, (Greedy, Window), "Greedy() or Window(seconds)")
         _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
         _kind("name", self.name, str, "a str")
         _callable("group_by", self.group_by)
@@ -156,7 +156,7 @@ def _callable(option: str, value: object) -> None:
         raise OptionError(msg)
 
 
-def _kind(option: str, value: object, kind: type, allowed: str) -> None:
+def _kind(option: str, value: object, kind: type | tuple[type, ...], allowed: str) -> None:
     if value is not None and not isinstance(value, kind):
         msg = f"{option} must be {allowed} or None, not {value!r}"
         raise OptionError(msg)

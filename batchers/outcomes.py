@@ -98,7 +98,7 @@ def _clone(error: Exception) -> Exception:
     for way in (copy.copy, _without_constructor):
         try:
             clone = way(error)
-        except Exception:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next way
+        except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next way
             continue
         if type(clone) is kind and clone is not error:
             return clone.with_traceback(None)

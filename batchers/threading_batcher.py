@@ -28,6 +28,7 @@ from typing import Any, ClassVar, TypeVar
 from . import calls
 from .decisions import Batch, Decision, Done, Expire, Run, Wait
 from .delivery import deliver
+from .errors import BatcherStoppedError
 from .interface import Batcher
 from .machinery import Loop
 from .outcomes import Failed, Verdict, judge
@@ -95,7 +96,7 @@ class ThreadingBatcher(Batcher[T, S]):
     def _settle_in(self) -> None:
         self._crew = _Crew(self)
         # By a thread of its own: the collector may run this in a worker that holds the lock.
-        weakref.finalize(self, _in_thread, self._crew.dismiss).atexit = False
+        weakref.finalize(self, calls.ThreadedCall, self._crew.dismiss).atexit = False
 
     def _has_threads(self) -> bool:
         return bool(self._crew.threads)
@@ -133,7 +134,7 @@ class ThreadingBatcher(Batcher[T, S]):
         with self._lock:
             threads = crew.threads - crew.away if abandoned else set(crew.threads)
         if crew.loop_thread is not None:
-            crew.loop_thread.join(limit=calls.GRACE if abandoned else None)
+            crew.loop_thread.join()
         for thread in threads:
             thread.join()
 
@@ -160,6 +161,9 @@ class ThreadingBatcher(Batcher[T, S]):
     def _await(self, work: Any) -> object:  # noqa: ANN401 - the items for an async function, or an awaitable
         """Run an async batch function, or what a sync one has left to await, on the batcher's own loop."""
         with self._lock:
+            if self._stopped.done():
+                msg = "the batcher was stopped while the batch ran"
+                raise BatcherStoppedError(msg)
             if self._crew.loop_thread is None:
                 self._crew.loop_thread = calls.LoopThread(f"{self.name}-loop")
             loop = self._crew.loop_thread.loop
@@ -180,10 +184,6 @@ class ThreadingBatcher(Batcher[T, S]):
             raise error
         finally:
             del error  # it holds this frame
-
-
-def _in_thread(function: Any) -> None:  # noqa: ANN401 - a function without arguments
-    threading.Thread(target=function, daemon=True).start()
 
 
 def _work(crew: _Crew) -> None:

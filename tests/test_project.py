@@ -83,16 +83,19 @@ def test_only_settings_read_the_environment() -> None:
             assert "getenv" not in file.read_text(), file
 
 
-@pytest.mark.parametrize("driver", ["delivery"])
-def test_one_place_resolves_futures(driver: str) -> None:
-    """`set_result` for callers stands in one line of the library; the other ends the stop."""
+def test_one_place_resolves_futures() -> None:
+    """`set_result` for callers stands in one line of the library; the others tell who waits for a stop."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
         for line in file.read_text().splitlines()
         if "set_result(" in line
     ]
-    assert places == [(driver, "future.set_result(outcome)"), ("machinery", "self._stopped.set_result(None)")]
+    assert places == [
+        ("calls", "self.done.set_result(None)"),
+        ("delivery", "future.set_result(outcome)"),
+        ("machinery", "self._stopped.set_result(None)"),
+    ]
 
 
 def test_importing_starts_and_loads_nothing() -> None:

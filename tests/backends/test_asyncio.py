@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchers import AsyncioBatcher, BatchFunctionError
+from batchers import AsyncioBatcher, BatcherError, BatchFunctionError
 from tests.support.gate import Flavour, Gate, outcomes, until
 
 
@@ -148,10 +148,102 @@ async def test_nothing_blocks_the_loop(gate: Gate, no_blocking: None) -> None:
     await batcher.stop()
 
 
-async def test_eager_tasks(gate: Gate) -> None:
+def test_eager_tasks() -> None:
     """A task factory that runs tasks at once changes nothing."""
     factory: Any = getattr(asyncio, "eager_task_factory", None)  # from Python 3.12 on
-    asyncio.get_running_loop().set_task_factory(factory)
+
+    async def work(items: list[int]) -> list[int]:
+        return items
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with AsyncioBatcher(work, max_batch_size=3) as batcher:
+            assert await asyncio.gather(*(batcher.process(n) for n in range(10))) == list(range(10))
+        assert batcher._tasks == {}
+
+    asyncio.run(main())
+
+
+def test_a_task_cancelled_before_it_began(gate: Gate) -> None:
+    """Whoever cancels every task of the loop cancels ours too: its callers are told, the slot comes back."""
     gate.open()
-    async with AsyncioBatcher(gate.function("async"), max_batch_size=3) as batcher:
-        assert await asyncio.gather(*(batcher.process(n) for n in range(10))) == list(range(10))
+
+    async def main() -> None:
+        batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"))
+        caller = asyncio.create_task(batcher.process(1))
+        await until(lambda: batcher._tasks)
+        for task in batcher._tasks.values():
+            task.cancel()
+        (result,) = await outcomes(caller)
+        assert isinstance(result, BatchFunctionError)
+        assert await batcher.process(2) == 2
+        await batcher.stop()
+
+    asyncio.run(main())
+
+
+def test_a_future_outlives_the_loop_that_submitted(flavour: Flavour) -> None:
+    """`submit` inside a short `asyncio.run`: the answer comes afterwards."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour))
+
+    async def main() -> Any:
+        return batcher.submit(1)
+
+    future = asyncio.run(main())
+    gate.open()
+    assert future.result() == 1
+    batcher.close()
+
+
+def test_a_loop_that_ends_with_others_waiting_behind_its_batch() -> None:
+    """Its batch holds the only slot: it is given up, and they are served, without any further call."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"), max_batch_size=1)
+    loop = asyncio.new_event_loop()
+    stop = threading.Event()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        task = loop.create_task(batcher.process(0))
+        loop.run_until_complete(until(stop.is_set))
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it dies with its loop
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while gate.started < 1:
+        pass
+    future = batcher.submit(1)
+    stop.set()
+    thread.join()
+    gate.let_waiting(0)
+    gate.open()
+    assert future.result() == 1
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    batcher.close()
+
+
+async def test_close_on_the_loop_of_its_own_batch() -> None:
+    """Also when the batcher has moved on since: refused, instead of a loop that waits for itself."""
+    gate = Gate()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"))
+    task = asyncio.create_task(batcher.process(1))
+    await until(lambda: gate.started == 1)
+    future = batcher.submit(2)  # as a thread would: now it lives on a loop of its own
+    with pytest.raises(BatcherError, match="await stop"):
+        batcher.close()
+    gate.open()
+    await batcher.stop()
+    assert (await task, future.result()) == (1, 2)
+
+
+async def test_no_task_is_left_after_a_stop_out_of_time(gate: Gate) -> None:
+    """The batch that hung was cancelled, and has ended when `stop` returns."""
+    before = asyncio.all_tasks()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"))
+    caller = asyncio.create_task(batcher.process(1))
+    await until(lambda: gate.started == 1)
+    await batcher.stop(timeout=0)
+    await outcomes(caller)
+    assert asyncio.all_tasks() == before

@@ -173,3 +173,43 @@ async def test_bisect_stops_at_an_order_to_stop(make: Make, gate: Gate, flavour:
 
     assert all(type(result) is BatchFunctionError for result in results)
     assert sorted(gate.items) == list(range(8))
+
+
+async def test_a_task_that_a_batch_left_behind(make: Make, backend: str) -> None:
+    """It raises SystemExit on the batcher's own loop: other batches live on."""
+
+    async def leave_behind() -> None:
+        raise SystemExit(3)
+
+    left: list[asyncio.Task[None]] = []
+
+    async def work(items: list[Any]) -> list[Any]:
+        if "bad" in items:
+            left.append(asyncio.create_task(leave_behind()))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return items
+
+    batcher = make(work)
+    # From a thread, so that the asyncio backend too lives on a loop of its own.
+    assert await asyncio.wrap_future(batcher.submit("bad")) == "bad"
+    assert await asyncio.wrap_future(batcher.submit("good")) == "good"
+    with pytest.raises(SystemExit):
+        left[0].result()
+
+
+async def test_a_callback_of_a_future_that_raises(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """Whatever it raises, the other callers get their answers."""
+
+    def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    batcher = make(gate.function(flavour), max_batch_size=3)
+    futures = [batcher.submit(n) for n in range(6)]
+    for future in futures[::2]:
+        future.add_done_callback(leave)
+    gate.open()
+    await until(lambda: all(future.done() for future in futures))
+
+    assert [future.result() for future in futures] == list(range(6))
+    assert await batcher.process("next") == "next"

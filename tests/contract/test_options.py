@@ -29,7 +29,7 @@ BAD: dict[str, list[Any]] = {
     "max_queue_size": [0, -2, 1.5, True, "5", None],
     "max_queue_time": [-1, -0.001, math.nan, math.inf, True, "5"],
     "timeout": [0, -1, math.nan, True, "5"],
-    "policy": ["greedy", Window, 0.1],
+    "policy": ["greedy", Window, 0.1, object()],
     "group_by": ["key", 3],
     "on_error": ["Fail", None, True],
     "executor": ["pool", 4],
@@ -197,6 +197,25 @@ def test_batched_method(backend: Any) -> None:
     assert asyncio.run(two.scale.aprocess(4)) == 8
     for model in (two, three):
         model.scale.batcher.close()
+
+
+def test_batched_methods_and_super(backend: Any) -> None:
+    """An override and the method that it calls have batchers of their own."""
+
+    class Base:
+        @batched(backend)
+        def work(self, items: list[str]) -> list[str]:
+            return [f"base {item}" for item in items]
+
+    class Derived(Base):
+        @batched(backend)
+        def work(self, items: list[str]) -> list[str]:
+            return [f"derived {super(Derived, self).work(item)}" for item in items]
+
+    derived = Derived()
+    assert derived.work("x") == "derived base x"
+    derived.work.batcher.close()
+    super(Derived, derived).work.batcher.close()
 
 
 def test_batched_method_without_a_dict(backend: Any) -> None:
