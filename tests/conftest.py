@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from blockbuster import blockbuster_ctx
 from batchers import Batcher, create_batcher
 from tests.support.clocks import LoopTime, ThreadTime, VirtualTime
 from tests.support.gate import Flavour, Gate
-from tests.support.leaks import Belongings, check_nothing_left
+from tests.support.leaks import Belongings, check_nothing_left, check_quiet
 
 BACKENDS = ("threading", "asyncio")
 LOOPS = [("asyncio", {"debug": True}), ("asyncio", {"loop_factory": uvloop.new_event_loop})]
@@ -66,8 +67,9 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 async def make(backend: str, gate: Gate) -> AsyncIterator[Make]:
-    """Make batchers that are stopped at the end of the test."""
+    """Make batchers that are stopped at the end of the test, and leave no task and no timer behind."""
     made: list[Batcher[Any, Any]] = []
+    tasks = asyncio.all_tasks()
 
     def make(function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
         made.append(create_batcher(backend, function, **options))
@@ -77,12 +79,22 @@ async def make(backend: str, gate: Gate) -> AsyncIterator[Make]:
     gate.open()
     for batcher in made:
         await batcher.stop()
+    check_quiet(tasks)
 
 
 @pytest.fixture
 def time(backend: str) -> VirtualTime:
     """Give a time that only the test moves."""
     return LoopTime() if backend == "asyncio" else ThreadTime()
+
+
+@pytest.fixture
+def threads_switch_always() -> Iterator[None]:
+    """Let the interpreter switch threads whenever it can, so that races happen."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

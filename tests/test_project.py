@@ -199,6 +199,19 @@ def test_examples_work(file: Path, number: int) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_tests_that_documents_name() -> None:
+    """They exist."""
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    named = {name for file in DOCUMENTS for name in re.findall(r"`(test_\w+)`", file.read_text())}
+
+    assert len(named) > 30
+    assert named <= defined, named - defined
+
+
 def test_docstring_examples() -> None:
     """The examples in docstrings say what happens."""
     for name in ("decorator",):

@@ -12,21 +12,7 @@ from typing import Any
 import pytest
 
 from batchers import AsyncioBatcher, BatcherError, BatchFunctionError
-from tests.support.gate import Flavour, Gate, outcomes, until
-
-
-def test_one_batcher_for_several_runs(flavour: Flavour) -> None:
-    """Made before any loop, used in one `asyncio.run` after the other."""
-    gate = Gate()
-    gate.open()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour))
-    for _ in range(3):
-
-        async def main() -> list[int]:
-            return await asyncio.gather(*(batcher.process(n) for n in range(10)))
-
-        assert asyncio.run(main()) == list(range(10))
-    batcher.close()
+from tests.support.gate import Gate, outcomes, until
 
 
 def test_async_functions_run_on_the_loop_of_their_callers() -> None:
@@ -49,72 +35,6 @@ def test_async_functions_run_on_the_loop_of_their_callers() -> None:
         await batcher.stop()
 
     asyncio.run(main())
-
-
-def test_the_loop_dies_under_a_batch_of_others(flavour: Flavour) -> None:
-    """`asyncio.run` in one thread ends; the callers of other threads are served all the same."""
-    gate = Gate()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
-    started = threading.Event()
-
-    async def short_life() -> None:
-        task = asyncio.create_task(batcher.process(0))
-        await until(lambda: gate.started == 1)
-        started.set()
-        await until(lambda: batcher.stats().queued == 2)
-        task.cancel()
-
-    thread = threading.Thread(target=asyncio.run, args=(short_life(),))
-    thread.start()
-    started.wait()
-    futures = [batcher.submit(n) for n in (1, 2)]
-    thread.join()
-    gate.open()
-
-    assert [future.result() for future in futures] == [1, 2]
-    batcher.close()
-    assert batcher.stats().cancelled == 1
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-def test_the_loop_is_closed_with_a_batch_running(flavour: Flavour) -> None:
-    """Not by `asyncio.run`, but torn down: the slot comes back and later callers are served."""
-    gate = Gate()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(batcher.process(0))
-    waiting = loop.create_task(batcher.process(1))
-    loop.run_until_complete(until(lambda: gate.started == 1 and batcher.stats().queued == 1))
-    loop.close()
-    for lost in (task, waiting):
-        lost._log_destroy_pending = False  # type: ignore[attr-defined]  # as a program that dies does
-    del task, waiting, lost
-    gate.open()
-
-    assert asyncio.run(batcher.process(2)) == 2
-    batcher.close()
-    stats = batcher.stats()
-    assert stats.submitted == stats.completed + stats.failed + stats.cancelled + stats.stopped
-
-
-def test_a_loop_that_only_stopped(flavour: Flavour) -> None:
-    """Callers of a loop that runs no more do not keep others from theirs."""
-    gate = Gate()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour), max_batch_size=1)
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(batcher.process(0))
-    loop.run_until_complete(until(lambda: gate.started == 1))
-
-    async def other() -> int:
-        gate.open()
-        return await batcher.process(1)
-
-    assert asyncio.run(other()) == 1
-    result = loop.run_until_complete(asyncio.gather(task, return_exceptions=True))[0]
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    batcher.close()
-    assert result == 0 or isinstance(result, BatchFunctionError)
 
 
 async def test_batches_are_closed_after_the_turn_of_the_loop(gate: Gate) -> None:
@@ -180,20 +100,6 @@ def test_a_task_cancelled_before_it_began(gate: Gate) -> None:
         await batcher.stop()
 
     asyncio.run(main())
-
-
-def test_a_future_outlives_the_loop_that_submitted(flavour: Flavour) -> None:
-    """`submit` inside a short `asyncio.run`: the answer comes afterwards."""
-    gate = Gate()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function(flavour))
-
-    async def main() -> Any:
-        return batcher.submit(1)
-
-    future = asyncio.run(main())
-    gate.open()
-    assert future.result() == 1
-    batcher.close()
 
 
 def test_a_loop_that_ends_with_others_waiting_behind_its_batch() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
+import threading
 from typing import Any
 
 import pytest
 
-from batchers import BatcherError, BatcherStoppedError, QueueFullError
+from batchers import BatcherError, BatcherStoppedError, QueueFullError, create_batcher
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
 
@@ -96,7 +98,7 @@ async def test_refused_items_never_run(make: Make, gate: Gate, flavour: Flavour)
     assert gate.items == ["runs", "waits"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_cancel_storm(make: Make, gate: Gate, flavour: Flavour, seed: int) -> None:
     """Thousands of callers leave in random order; one normal call works."""
     batcher = make(gate.function(flavour), max_batch_size=10, max_queue_size=-1, concurrency=2)
@@ -133,3 +135,41 @@ async def test_a_thread_that_cannot_start(
 
     assert await batcher.process(2) == 2
     assert batcher.stats().queued == 0
+
+
+async def test_no_wake_up_is_lost(backend: str, flavour: Flavour, threads_switch_always: None) -> None:
+    """Eight threads and this loop, with the interpreter switching threads whenever it can."""
+    gate = Gate()
+    gate.open()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=4, concurrency=2)
+    found: list[int] = []
+
+    def caller(start: int) -> None:
+        found.extend(batcher.submit(n).result() for n in range(start, start + 100))
+
+    threads = [threading.Thread(target=caller, args=(100 * n,)) for n in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    found.extend([await batcher.process(n) for n in range(100)])
+    await until(lambda: not any(thread.is_alive() for thread in threads))
+    await batcher.stop()
+
+    assert sorted(found) == list(range(900))
+
+
+async def test_no_descriptors_are_left(make: Make, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of the batcher's own cannot be made: the caller hears of it, and later calls work."""
+    gate.open()
+    batcher = make(gate.function("async"))
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            await asyncio.wrap_future(batcher.submit(1))
+
+    assert await asyncio.wrap_future(batcher.submit(2)) == 2
+    stats = batcher.stats()
+    assert (stats.completed, stats.queued, stats.running) == (1, 0, 0)

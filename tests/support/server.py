@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -44,6 +49,11 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    async def stats(self) -> dict[str, Any]:
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            found: dict[str, Any] = (await client.get("/stats")).json()
+            return found
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -92,6 +102,32 @@ def serve(**settings: str) -> Iterator[Server]:
         reader.join(PATIENCE)
         assert process.stderr is not None
         process.stderr.close()
+
+
+class Connection:
+    """A client that is as fast as a test with thousands of requests needs: one after the other, kept alive."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self._port = port
+        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: "
+
+    async def post_all(self, values: Iterable[Any]) -> list[Any]:
+        """Post each value as JSON and return the answers; every one must be 200."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        answers = []
+        try:
+            for value in values:
+                body = json.dumps(value)
+                writer.write(f"{self._head}{len(body)}\r\n\r\n{body}".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.partition("content-length:")[2].partition("\r\n")[0])
+                content = await reader.readexactly(length)
+                assert head.startswith("http/1.1 200 "), (head, content)
+                answers.append(json.loads(content))
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        return answers
 
 
 def run_to_end(**settings: str) -> subprocess.CompletedProcess[str]:
