@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from math import isnan
 from typing import Any, Literal, TypedDict
 
 from .errors import OptionError
@@ -145,7 +144,7 @@ def _whole(option: str, value: object) -> None:
 def _positive(option: str, value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or isnan(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         msg = f"{option} must be a number above 0, or None for no limit, not {value!r}"
         raise OptionError(msg)
 

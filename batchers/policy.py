@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 
 from .errors import OptionError
 
@@ -55,7 +55,7 @@ class Window(Policy):
     def __post_init__(self) -> None:
         """Refuse what is no span of time."""
         value: object = self.seconds
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
             msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
             raise OptionError(msg)
 

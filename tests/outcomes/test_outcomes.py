@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pytest
 
 from batchers.errors import BatchFunctionError, BatchResultError, QueueFullError
@@ -15,6 +16,17 @@ class Picky(Exception):
     """Cannot be copied by its constructor, and keeps what it was given."""
 
     def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Demanding(Exception):
+    """Cannot even be made without what it passes on, and its constructor takes more."""
+
+    def __new__(cls, text: str, **_: int) -> Self:
+        return super().__new__(cls, text)
+
+    def __init__(self, text: str, *, code: int) -> None:
         super().__init__(text)
         self.code = code
 
@@ -57,6 +69,7 @@ def test_a_list_is_taken_as_it_is() -> None:
         ({1, 2}, "a set, which"),
         (iter([1, 2]), "a list_iterator;"),
         (3, "returned a int;"),
+        (np.array(3.0), "returned a ndarray;"),
         ([1], "1 results for 2 items;"),
         ([1, 2, 3], "3 results for 2 items;"),
     ],
@@ -72,6 +85,12 @@ def test_wrong_results(result: object, text: str) -> None:
         "return a list (or tuple, or array) with one result for each item, in the order of the items"
     )
     assert verdict.divisible
+
+
+@pytest.mark.parametrize("result", [[1, 2], (1, 2), np.array([1, 2]), np.array([[1], [2]])], ids=repr)
+def test_right_results(result: Any) -> None:
+    """Lists, tuples and arrays are taken element by element."""
+    assert judge(result, 2) == [1, 2]
 
 
 def test_a_frame_is_no_sequence() -> None:
@@ -100,6 +119,7 @@ def test_a_length_that_lies() -> None:
     [
         ValueError("text", 5),
         Picky(3, "text"),
+        Demanding("text", code=3),
         OSError(2, "no such file", "name"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
         ExceptionGroup("two", [ValueError(1), KeyError(2)]),
@@ -152,7 +172,7 @@ def test_a_copy_that_is_none(kind: type[Exception]) -> None:
 
     assert own_copy(error) is not error
     assert type(own_copy(error)) is kind
-    assert own_copy(error).args == ("x",)
+    assert own_copy(error).args == error.args
 
 
 @pytest.mark.parametrize(
@@ -174,6 +194,7 @@ def test_wrapped_errors_are_not_wrapped_again() -> None:
     first = StopIteration(1)
     wrapped = BatchFunctionError("raised StopIteration")
     assert own_copy(wrapped).__cause__ is wrapped
+    assert own_copy(wrapped).args == ("raised StopIteration",)
     wrapped.__cause__ = first
 
     assert own_copy(wrapped).__cause__ is first

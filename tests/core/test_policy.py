@@ -1,0 +1,34 @@
+"""When a batch that is not full goes."""
+
+from __future__ import annotations
+
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from batchers.errors import OptionError
+from batchers.policy import Greedy, Window
+
+
+def test_greedy() -> None:
+    """It holds nothing."""
+    assert Greedy().hold_until(5.0) == -inf
+    assert Greedy() == Greedy()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 0.25, 3])
+def test_window(seconds: float) -> None:
+    """It ends so many seconds after the arrival of the oldest."""
+    assert Window(seconds).hold_until(5.0) == 5.0 + seconds
+
+
+@pytest.mark.parametrize("seconds", [-0.001, -1, nan, inf, -inf, True, "1", None])
+def test_impossible_windows(seconds: Any) -> None:
+    """They are refused with what is right."""
+    with pytest.raises(
+        OptionError, match="the window must be a finite number of seconds, 0 or more, not "
+    ) as caught:
+        Window(seconds)
+
+    assert str(caught.value).endswith(repr(seconds))
