@@ -10,19 +10,16 @@ without it (`asyncio.run` once more), it starts on the next caller's loop.
 Only the home loop asks the core: `_advance` carries out decisions until the core says Wait, then leaves one
 timer behind, or none. Events wake it by `call_soon`, once for all offers of one turn of the loop, so a batch
 is closed after what has already arrived. An async batch function runs in a task of the home loop, a sync
-one in a pool, whose threads report the end of a batch themselves.
+one in a worker thread, which reports the end of the batch itself.
 
-The lock is there for callers from other threads, for the pool and for `stats`; it is never held while
+The lock is there for callers from other threads, for the workers and for `stats`; it is never held while
 anything waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
@@ -46,29 +43,24 @@ LONGEST_WAIT = 86_400.0
 STRAY_SECONDS = 1.0
 """How often a batch on a former home is looked after."""
 
-MOST_THREADS = 1 << 16
-"""Threads of the pool when `concurrency` is -1. They are started one by one, when none is free."""
-
 
 class AsyncioBatcher(Batcher[T, S]):
     """A batcher made of callbacks and tasks of an event loop. `Batcher` says what it promises.
 
     An async `process_batch` runs on the loop of its callers; when they are of several loops, or threads, on
-    a loop in a thread of the batcher's own. A sync one runs in a pool of `concurrency` threads of the
-    batcher's own, or in `executor`.
+    a loop in a thread of the batcher's own. A sync one runs in up to `concurrency` threads of the
+    batcher's own, or in `executor`. The threads are daemons: when the interpreter exits, what was accepted is
+    served for up to 5 s.
     """
 
-    __slots__ = ("_loop_thread", "_pool", "_tasks", "_timer", "_timer_at")
+    __slots__ = ("_loop_thread", "_tasks", "_timer", "_timer_at", "_workers")
 
     def _settle_in(self) -> None:
         self._tasks: dict[Batch[T], asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers: calls.Workers | None = None
         self._loop_thread: calls.LoopThread | None = None
-
-    def _has_threads(self) -> bool:
-        return self._loop_thread is not None
 
     # Waiting
 
@@ -82,8 +74,10 @@ class AsyncioBatcher(Batcher[T, S]):
         home = self._home
         if home is None:
             return
-        call = home.call_soon if here is home else home.call_soon_threadsafe
-        call(callback, *args, context=Context())
+        if here is home:
+            home.call_soon(callback, *args, context=Context())
+        else:
+            calls.tell(home, callback, *args)
 
     def _advance(self) -> None:
         """Ask the core and do what it says, until it says Wait."""
@@ -117,8 +111,9 @@ class AsyncioBatcher(Batcher[T, S]):
             self._timer = home.call_later(seconds, self._ring, context=Context())
 
     def _ring(self) -> None:
-        self._timer = None
-        self._advance()
+        if asyncio.get_running_loop() is self._home:  # else it was set before a move
+            self._timer = None
+            self._advance()
 
     # Running batches
 
@@ -126,22 +121,25 @@ class AsyncioBatcher(Batcher[T, S]):
         if self._is_async:
             self._start_task(batch, home, None)
             return
-        executor = self._options.executor or self._own_pool()
+        executor = self._options.executor
+        function = self._function or self.process_batch
         try:
-            running = calls.send(executor, self._mark, self._function or self.process_batch, batch.items)
-        except BaseException as error:  # noqa: BLE001 - whatever the executor says, it ends this batch only
+            if executor is None:
+                invoke = partial(calls.invoke, self._mark, function, batch.items)
+                self._own_workers().run(partial(self._take, batch, invoke))
+            else:
+                running = calls.send(executor, self._mark, function, batch.items)
+                running.add_done_callback(lambda done: self._take(batch, partial(calls.result_of, done)))
+        except BaseException as error:  # noqa: BLE001 - whatever keeps it from running, it ends this batch only
             self._complete(batch, Failed(calls.without_this_frame(error)), home)
-        else:
-            running.add_done_callback(partial(self._returned, batch))
 
-    def _returned(self, batch: Batch[T], running: concurrent.futures.Future[Any]) -> None:
-        """Take what a sync batch function has returned. Runs in a thread of the pool, most of the time."""
+    def _take(self, batch: Batch[T], result_of: Callable[[], object]) -> None:
+        """Take what a sync batch function returns. Runs in the thread that called it, most of the time."""
         try:
-            result = calls.result_of(running)
+            result = result_of()
             if isawaitable(result):
                 with self._lock:
-                    if self._home is None or not self._home.is_running():
-                        self._move(None)
+                    self._leave_dead_home()
                     self._on_home(None, self._start_rest, batch, result)
                 return
             verdict: Verdict[Any] = judge(result, len(batch.tickets))
@@ -153,7 +151,13 @@ class AsyncioBatcher(Batcher[T, S]):
         self._start_task(batch, asyncio.get_running_loop(), rest)
 
     def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
-        task = home.create_task(self._run(batch, home, rest), name=f"{self.name}-batch", context=Context())
+        work = self._run(batch, home, rest)
+        try:
+            task = Context().run(home.create_task, work, name=f"{self.name}-batch")
+        except BaseException as error:  # noqa: BLE001 - out of a task factory: it ends this batch only
+            work.close()
+            self._complete(batch, Failed(calls.without_this_frame(error)), home)
+            return
         if not task.done():  # an eager task factory may have run it already
             self._tasks[batch] = task
             task.add_done_callback(partial(self._ended, batch, home))
@@ -166,7 +170,7 @@ class AsyncioBatcher(Batcher[T, S]):
     async def _run(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
         """Await the batch function, or the rest of it when a sync function has returned an awaitable."""
         verdict: Verdict[Any]
-        calls.enter(self._mark)
+        serving = calls.enter(self._mark)
         try:
             work: Any = self.process_batch(batch.items) if rest is None else rest
             verdict = judge(await work, len(batch.tickets))
@@ -174,64 +178,73 @@ class AsyncioBatcher(Batcher[T, S]):
             if isinstance(error, GeneratorExit) and calls.running_loop() is not home:
                 raise  # the batch did not raise it: the loop is gone, and this coroutine is collected
             verdict = Failed(calls.without_this_frame(error))
+        serving.active = False
         self._complete(batch, verdict, home)
 
     def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
         self._finish(batch, verdict, here)
         with self._lock:
             self._tasks.pop(batch, None)
+            if here is None and self._core.queued:
+                self._leave_dead_home()
             self._rearm(here)
 
-    def _own_pool(self) -> Executor:
+    def _own_workers(self) -> calls.Workers:
         with self._lock:
-            if self._pool is None:
-                most = min(self._options.slots, MOST_THREADS)
-                self._pool = ThreadPoolExecutor(most, thread_name_prefix=f"{self.name}-worker")
-            return self._pool
+            if self._workers is None:
+                self._workers = calls.Workers(self._options.slots, f"{self.name}-worker")
+                self._finally(self._workers.stop_soon)
+            return self._workers
 
     # Living and moving
 
     def _move(self, here: Loop | None) -> None:
-        home, timer = self._home, self._timer
-        self._settle_strays()
-        if home is not None and home.is_running():
-            if self._loop_thread is not None and home is self._loop_thread.loop:
-                return
-            here = None  # callers from two places: a home that none of them can close
-            if timer is not None:
-                home.call_soon_threadsafe(timer.cancel)
-        if here is None:
-            if self._loop_thread is None:
-                self._loop_thread = calls.LoopThread(f"{self.name}-loop")
-                weakref.finalize(self, self._loop_thread.stop_soon).atexit = False
-            here = self._loop_thread.loop
-        self._home = here
-        self._timer = None
-        self._armed = inf
-        if self._tasks:
-            here.call_soon_threadsafe(self._look_after_strays)
-        if not self._core.idle:
-            self._armed = -inf
-            here.call_soon_threadsafe(self._advance, context=Context())
+        home = self._find_home(here)
+        if home is not self._home:
+            if self._home is not None and self._timer is not None:
+                calls.tell(self._home, self._timer.cancel)
+            self._home = home
+            self._timer = None
+            self._armed = inf
+            if self._tasks:
+                calls.tell(home, self._look_after_strays)
+            if not self._core.idle:
+                self._armed = -inf
+                calls.tell(home, self._advance)
 
-    def _settle_strays(self) -> None:
-        """Fail the batches whose loop runs no more: they may never end, and their slots are needed. Lock held."""
-        for batch, task in list(self._tasks.items()):
-            if not task.get_loop().is_running():
-                del self._tasks[batch]
-                msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
-                settled = self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
-                # Their callers are of a loop that is gone, or of one that may run again: not of this thread.
-                deliver(settled, None)
+    def _find_home(self, here: Loop | None) -> Loop:
+        alive = self._home is not None and self._home.is_running()
+        if here is not None and not alive:
+            return here
+        # Callers from two places, or from none: a home that none of them can close.
+        if self._loop_thread is None:
+            self._loop_thread = calls.LoopThread(f"{self.name}-loop")
+            self._finally(self._loop_thread.stop_soon)
+        return self._loop_thread.loop
+
+    def _leave_dead_home(self) -> None:
+        """In a thread of the batcher's own: move if the home has ended under those who still wait. Lock held."""
+        if self._home is None or not self._home.is_running():
+            self._move(None)
 
     def _look_after_strays(self) -> None:
-        """While batches run on a loop that is home no more, see from time to time whether it still runs."""
+        """See, at once and from time to time, whether batches on a loop that is home no more can still end.
+
+        Those whose loop runs no more may never end, and their slots are needed.
+        """
         home = asyncio.get_running_loop()
+        settled: list[Any] = []
         with self._lock:
-            self._settle_strays()
+            for batch, task in list(self._tasks.items()):
+                if not task.get_loop().is_running():
+                    del self._tasks[batch]
+                    msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
+                    settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
             self._rearm(home)
             if any(task.get_loop() is not home for task in self._tasks.values()):
                 home.call_later(STRAY_SECONDS, self._look_after_strays)
+        # Their callers are of a loop that is gone, or of one that may run again, or threads.
+        deliver(settled, home)
 
     def _retire(self) -> None:
         here = calls.running_loop()
@@ -242,17 +255,19 @@ class AsyncioBatcher(Batcher[T, S]):
         for task in self._tasks.values():
             loop = task.get_loop()
             if loop.is_running():
-                loop.call_soon_threadsafe(task.cancel)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+                calls.tell(loop, task.cancel)
+        if self._workers is not None:
+            self._workers.stop_soon()
         if self._loop_thread is not None:
             self._loop_thread.stop_soon()
 
-    def _join(self, *, abandoned: bool) -> None:
+    def _threads(self, *, busy: bool) -> list[calls.OwnThread]:
+        threads = []
         if self._loop_thread is not None:
-            self._loop_thread.join()
-        if self._pool is not None and not abandoned:
-            self._pool.shutdown(wait=True)
+            threads.append(self._loop_thread.thread)
+        if self._workers is not None:
+            threads += self._workers.threads - (set() if busy else self._workers.busy)
+        return threads
 
     def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
         return {task for task in self._tasks.values() if task.get_loop() is here}

@@ -1,4 +1,4 @@
-"""How `process_batch` is called, and what it must not do while it runs."""
+"""How `process_batch` is called, and the threads of a batcher's own in which that happens."""
 
 from __future__ import annotations
 
@@ -7,22 +7,38 @@ import concurrent.futures
 import inspect
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from itertools import count
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from .errors import BatchFunctionError, ReentrantCallError
+from .errors import BatcherError, BatchFunctionError, ReentrantCallError
 
 R = TypeVar("R")
 
 logger = logging.getLogger("batchers")
 
-_serving: ContextVar[int | None] = ContextVar("batchers_serving", default=None)
-_marks = count(1)
-
 GRACE = 1.0
 """Seconds that cancelled coroutines have to clean up."""
+
+
+# Calling
+
+
+class Serving:
+    """A call of `process_batch`, as its own context knows it."""
+
+    __slots__ = ("active", "mark")
+
+    def __init__(self, mark: int) -> None:
+        """Begin."""
+        self.mark = mark
+        self.active = True  # not a part of the context, which tasks left behind keep
+
+
+_serving: ContextVar[Serving | None] = ContextVar("batchers_serving", default=None)
+_marks = count(1)
 
 
 def new_mark() -> int:
@@ -30,14 +46,17 @@ def new_mark() -> int:
     return next(_marks)
 
 
-def enter(mark: int) -> None:
-    """Note in the current context that it runs `process_batch` of this batcher."""
-    _serving.set(mark)
+def enter(mark: int) -> Serving:
+    """Note in the current context that it runs `process_batch` of this batcher, until `active` is unset."""
+    serving = Serving(mark)
+    _serving.set(serving)
+    return serving
 
 
 def refuse_reentrant(mark: int, call: str) -> None:
     """Raise ReentrantCallError when the current context runs `process_batch` of this batcher."""
-    if _serving.get() == mark:
+    serving = _serving.get()
+    if serving is not None and serving.active and serving.mark == mark:
         msg = (
             f"process_batch called {call} of its own batcher, which waits for process_batch: "
             "call the model itself there, or use a second batcher"
@@ -54,13 +73,11 @@ def invoke(mark: int, function: Callable[[list[Any]], Any], items: list[Any]) ->
 
 
 def _marked(mark: int, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
-    enter(mark)
+    serving = enter(mark)
     try:
         return function(items)
-    except (StopIteration, concurrent.futures.CancelledError) as error:
-        # No asyncio future can carry the one, and callers would take the other for their own.
-        msg = f"process_batch raised {type(error).__name__}, which is not passed on to callers as it is"
-        raise BatchFunctionError(msg) from error
+    finally:
+        serving.active = False
 
 
 def send(
@@ -102,71 +119,146 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-class LoopThread:
-    """An event loop in a daemon thread of its own, for code that has none."""
-
-    def __init__(self, name: str) -> None:
-        """Start the thread; return when the loop runs."""
-        self.loop = asyncio.new_event_loop()
-        started = threading.Event()
-        self.loop.call_soon(started.set)
-        self.thread = threading.Thread(target=_run_loop, args=(self.loop,), name=name, daemon=True)
-        self.thread.start()
-        started.wait()
-
-    def stop_soon(self) -> None:
-        """Let the loop end and its thread with it. Safe in a finalizer: it takes no lock of ours."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self.thread.join()
+def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> bool:
+    """Let a loop of any thread call something soon, in a context of nobody's; return False if it is closed."""
+    try:
+        loop.call_soon_threadsafe(callback, *args, context=Context())
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+        return False
+    return True
 
 
-class ThreadedCall:
-    """A function that runs in a short-lived daemon thread."""
+# Threads
 
-    def __init__(self, function: Callable[[], object]) -> None:
-        """Start it."""
-        self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._function = function
-        self._thread = threading.Thread(target=self._run, daemon=True)
+
+class OwnThread:
+    """A daemon thread of a batcher's own. Its end can be awaited, by `ended`, without another thread."""
+
+    __slots__ = ("_thread", "ended")
+
+    def __init__(self, function: Callable[[OwnThread], object], name: str) -> None:
+        """Start it. RuntimeError when it cannot start."""
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, function: Callable[[OwnThread], object]) -> None:
         try:
-            self._function()
+            function(self)
         finally:
-            self.done.set_result(None)
+            del function
+            self.ended.set_result(None)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the one that runs this."""
+        return self._thread is threading.current_thread()
 
     def join(self) -> None:
-        """If the function has returned, wait for the moment that its thread needs to end."""
-        if self.done.done():
+        """If it has ended, wait for the moment that the interpreter needs to forget it."""
+        if self.ended.done():
             self._thread.join()
 
 
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        _run_until_stopped(loop)
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+class LoopThread:
+    """An event loop in a thread of its own, for code that has none."""
 
+    __slots__ = ("_ending", "_running", "loop", "thread")
 
-def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    while True:
+    def __init__(self, name: str) -> None:
+        """Start the thread; return when the loop runs. RuntimeError or OSError when it cannot start."""
+        self._ending = False
+        self._running: set[concurrent.futures.Future[Any]] = set()
+        self.loop = asyncio.new_event_loop()
+        started = threading.Event()
+        self.loop.call_soon(started.set)
         try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
-            # Out of a task that a batch function has left behind; other batches live on this loop.
-            logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
-        else:
-            return
+            self.thread = OwnThread(self._run, name)
+        except RuntimeError:
+            self.loop.close()
+            raise
+        started.wait()
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
+        """Run a coroutine in a context of its own. Its future is cancelled if it does not end with the loop."""
+        running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return running
+
+    def stop_soon(self) -> None:
+        """Let the loop end and its thread with it. Safe in a finalizer: it takes no lock of ours."""
+        self._ending = True
+        tell(self.loop, self.loop.stop)
+
+    def _run(self, _: OwnThread) -> None:
+        loop = self.loop
+        asyncio.set_event_loop(loop)
+        try:
+            self._run_until_told()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            for running in list(self._running):
+                running.cancel()
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def _run_until_told(self) -> None:
+        # A batch function, or a task that it has left behind, may stop the loop or raise what would end a
+        # program; other batches live on this loop.
+        while not self._ending:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
+
+
+class Workers:
+    """Threads for sync batch functions: started one by one, when none is free."""
+
+    __slots__ = ("_free", "_lock", "_most", "_name", "_queue", "busy", "threads")
+
+    def __init__(self, most: int, name: str) -> None:
+        """Start none yet; `most` of them at most."""
+        self._most = most
+        self._name = name
+        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._free = 0
+        self.threads: set[OwnThread] = set()
+        self.busy: set[OwnThread] = set()
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Let a thread do some work, which must not raise. BatcherError when there is none and none can start."""
+        with self._lock:
+            if not self._free and len(self.threads) < self._most:
+                try:
+                    self.threads.add(OwnThread(self._serve, f"{self._name}-{len(self.threads) + 1}"))
+                except RuntimeError as error:
+                    if not self.threads:  # else one of them does it later
+                        msg = f"no thread can run the batch: {error}"
+                        raise BatcherError(msg) from error
+            else:
+                self._free -= 1
+            self._queue.put(work)
+
+    def stop_soon(self) -> None:
+        """Let each thread end when it is free. Safe in a finalizer: it takes no lock."""
+        for _ in range(len(self.threads)):
+            self._queue.put(None)
+
+    def _serve(self, me: OwnThread) -> None:
+        while (work := self._queue.get()) is not None:
+            self.busy.add(me)
+            work()
+            del work
+            self.busy.discard(me)
+            with self._lock:
+                self._free += 1

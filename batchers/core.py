@@ -62,7 +62,7 @@ class Core(Generic[T, S]):
     __slots__ = (
         *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect"),
         *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
-        *("_closed", "_abandoned"),
+        *("_closed", "_abandoned", "_token"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
         *("_batch_size", "_queue_wait", "_service_time", "_drain"),
@@ -84,6 +84,7 @@ class Core(Generic[T, S]):
         self._divided: deque[list[Ticket[T]]] = deque()
         self._in_flight: dict[Batch[T], None] = {}
         self._closed = self._abandoned = False
+        self._token = object()
         self._number = 0
         self._queued = self._running = self._batches = 0
         self._completed = self._failed = self._cancelled = 0
@@ -105,12 +106,11 @@ class Core(Generic[T, S]):
         if self._queued + count > self._queue_limit:
             self._rejected += count
             self._refuse(count)
-        for ticket in tickets:
+        # First of all: a user's groups may raise while they are compared.
+        lanes = [self._lane(ticket.group) for ticket in tickets]
+        for ticket, lane in zip(tickets, lanes, strict=True):
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
-            lane = self._lanes.get(ticket.group)
-            if lane is None:
-                lane = self._lanes[ticket.group] = Lane(ticket.group)
             if lane.add(ticket) or (not lane.full and self._fills(lane)):
                 self._rank(lane)
             if ticket.deadline < inf:
@@ -118,8 +118,8 @@ class Core(Generic[T, S]):
         self._queued += count
 
     def withdraw(self, ticket: Ticket[T]) -> bool:
-        """Let a caller leave; return False when its outcome was already settled."""
-        if ticket.state == SETTLED:
+        """Let a caller leave; return False when its outcome was already settled, or it is none of this core."""
+        if ticket.state == SETTLED or ticket.bucket.lane.owner is not self._token:
             return False
         self._leave(ticket)
         self._cancelled += 1
@@ -168,6 +168,28 @@ class Core(Generic[T, S]):
         self._in_flight.clear()
         self._abandoned = True
         return [*settled, *self._fail_stopped(running)]
+
+    def collapse(self) -> list[Ticket[T]]:
+        """After an error inside: close, and give up every ticket, whatever state the structures are in.
+
+        Async exceptions (of signal handlers) can strike anywhere, also in the middle of an event.
+        """
+        tickets = [ticket for part in self._divided for ticket in part]
+        for lane in self._lanes.values():
+            tickets += lane.waiting()
+        for batch in self._in_flight:
+            tickets += batch.tickets
+        tickets = [ticket for ticket in tickets if ticket.state != SETTLED]
+        for ticket in tickets:
+            ticket.state = SETTLED
+            ticket.item = None
+        self._stopped += len(tickets)
+        self._queued = self._running = 0
+        self._closed = self._abandoned = True
+        for members in (self._lanes, self._divided, self._in_flight):
+            members.clear()
+        self._by_rank, self._by_age, self._full, self._deadlines = Order(), Order(), Order(), Order()
+        return tickets
 
     # Decisions
 
@@ -278,6 +300,12 @@ class Core(Generic[T, S]):
             return -inf
         return self._policy.hold_until(lane.oldest().arrived)
 
+    def _lane(self, group: Hashable) -> Lane[T]:
+        lane = self._lanes.get(group)
+        if lane is None:
+            lane = self._lanes[group] = Lane(group, self._token)
+        return lane
+
     def _fills(self, lane: Lane[T]) -> bool:
         return lane.size >= self._batch_limit or lane.cost >= self._cost_limit
 
@@ -289,7 +317,7 @@ class Core(Generic[T, S]):
             self._by_age.discard(lane)
             self._full.discard(lane)
             if len(self._lanes) > 1:  # the last one stays: most batchers have one group only
-                del self._lanes[lane.group]
+                self._lanes.pop(lane.group, None)  # not there if its hash has changed
             return
         head = lane.head()
         key = (-head.priority, head.number)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
+from itertools import count
 from types import MethodType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
@@ -42,10 +42,13 @@ def create_batcher(
     return kind(process_batch, **options)
 
 
+_numbers = count(1)
+
+
 class Batched(Generic[T, S]):
     """A batch function that is called with one item: `f(x)` in threads, `await f.aprocess(x)` in coroutines.
 
-    In a class it makes a method, with a batcher of its own for each object.
+    In a class it makes a method, with a batcher of its own for each object; a copy of the object gets another.
     """
 
     def __init__(self, function: Callable[..., Any], backend: str, options: BatcherOptions) -> None:
@@ -55,9 +58,7 @@ class Batched(Generic[T, S]):
         self._function = function
         self._backend = backend
         self._options = options
-        self._making = threading.Lock()
-        # With the class in it: an override and what it calls by super() are two methods of one object.
-        self._key = f"@batched {self._title()}"
+        self._key = f"@batched {self._title()} {next(_numbers)}"  # overrides and twins share a title
         self.batcher: Batcher[T, S] = create_batcher(backend, function, **options)
 
     def __call__(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
@@ -92,10 +93,14 @@ class Batched(Generic[T, S]):
             slots = f"{owner.__name__}.__slots__"
             msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {slots}"
             raise BatcherError(msg) from None
-        with self._making:
-            if self._key not in kept:
-                kept[self._key] = Batched(MethodType(self._function, obj), self._backend, self._options)
-            return cast("Batched[T, S]", kept[self._key])
+        slot = kept.get(self._key)
+        if slot is None or slot.obj is not obj:  # a copy of an object comes with the slot of the original
+            new = _Slot(obj, Batched(MethodType(self._function, obj), self._backend, self._options))
+            # Without a lock: it would be held in a fork, and when the collector runs code that comes here.
+            if slot is not None:
+                kept.pop(self._key, None)
+            slot = kept.setdefault(self._key, new)
+        return cast("Batched[T, S]", slot.method)
 
     def __repr__(self) -> str:
         """Show the function's name and its batcher."""
@@ -103,6 +108,17 @@ class Batched(Generic[T, S]):
 
     def _title(self) -> str:
         return getattr(self._function, "__qualname__", repr(self._function))
+
+
+class _Slot:
+    """Where an object keeps one of its batched methods. Copied or pickled with the object, it is empty."""
+
+    def __init__(self, obj: object = None, method: Batched[Any, Any] | None = None) -> None:
+        self.obj = obj
+        self.method = method
+
+    def __reduce__(self) -> tuple[type[_Slot], tuple[()]]:
+        return _Slot, ()
 
 
 class _Decorator(Protocol):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import threading
 from typing import Any, TypeAlias, TypeVar
 
+from .calls import tell
 from .decisions import Settled
 from .outcomes import Err, Outcome
 
@@ -35,25 +37,38 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
         else:
             far.setdefault(loop, []).append(pair)
     for loop, pairs in far.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, pairs)
-        except RuntimeError:
-            if not loop.is_closed():
-                raise
+        tell(loop, _resolve, pairs)
     _resolve(near)
 
 
 def _resolve(pairs: Pairs) -> None:
+    interrupt: BaseException | None = None
     for future, outcome in pairs:
         try:
-            if _is_open(future):
-                if isinstance(outcome, Err):
-                    future.set_exception(outcome.error)
-                else:
-                    future.set_result(outcome)
-        except BaseException:
-            # Out of a callback that a user has put on the future: the other callers get theirs all the same.
-            logger.exception("A callback of a future has raised what it must not")
+            _settle(future, outcome)
+        except BaseException as error:
+            # Out of a callback that a user has put on the future, or Ctrl-C: the others get theirs all the same.
+            if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
+                interrupt = error
+                if not future.done():
+                    _settle(future, outcome)
+            else:
+                logger.exception("A callback of a future has raised what it must not")
+    if interrupt is not None:
+        raise interrupt
+
+
+def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
+    if _is_open(future):
+        if isinstance(outcome, Err):
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome)
+
+
+def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a ticket knows no type of its future
+    """Tell those who wait in `concurrent.futures.wait` that a thread's future was cancelled."""
+    future.set_running_or_notify_cancel()
 
 
 def _is_open(future: Future[Any]) -> bool:

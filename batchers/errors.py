@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
+
 
 class BatcherError(Exception):
     """Base of all errors that a batcher raises on its own account."""
@@ -31,12 +33,16 @@ class DeadlineExceededError(BatcherError, TimeoutError):
     """No answer within `timeout` seconds. An item that was still queued never runs."""
 
 
+FOR_NO_CALLER = (StopIteration, StopAsyncIteration, CancelledError)
+"""Exceptions that mean something else where a caller awaits: the end of a loop, or its own cancellation."""
+
+
 class BatchFunctionError(BatcherError):
     """`process_batch` ended with something that must not reach a caller as it is.
 
-    That is what is no `Exception` (SystemExit, KeyboardInterrupt, CancelledError, GeneratorExit),
-    StopIteration and StopAsyncIteration, or an exception that cannot be copied. The original is the
-    `__cause__`.
+    That is what is no `Exception` (SystemExit, KeyboardInterrupt, asyncio's CancelledError,
+    GeneratorExit), StopIteration, StopAsyncIteration, the CancelledError of concurrent.futures, or an
+    exception that cannot be copied. The original is the `__cause__`.
     """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
 from math import inf
@@ -144,9 +145,8 @@ class Batcher(Machinery[T, S]):
             self._leave(ticket, loop)
             raise
         except GeneratorExit:
-            # The garbage collector closes this coroutine, in any thread and at any moment, also while
-            # that thread holds the lock: so only note it.
-            self._left.append(ticket)
+            # The garbage collector closes this coroutine, in any thread and at any moment.
+            self._withdraw_anywhere(ticket)
             raise
         finally:
             del future, ticket  # they hold the error whose traceback holds this frame
@@ -167,9 +167,10 @@ class Batcher(Machinery[T, S]):
             tickets.append(self._ticket(item, timeout, priority, futures[-1], loop))
         self._admit(tickets, loop)
         try:
-            return [await future for future in futures]
+            return await asyncio.gather(*futures)
         except GeneratorExit:
-            self._left.extend(tickets)  # as in process
+            for ticket in tickets:
+                self._withdraw_anywhere(ticket)  # as in process
             raise
         except BaseException:
             for ticket in tickets:
@@ -183,14 +184,19 @@ class Batcher(Machinery[T, S]):
 
         `future.cancel()` withdraws the item. Arguments and errors as for `process`; those that
         `process_batch` causes are raised by `future.result()`, refusals by this call. Waiting for the
-        result in an event loop's thread blocks that loop: use `process` there. Callbacks of the future run in the
-        batcher's threads, which wait for them.
+        result in an event loop's thread blocks that loop: use `process` there. Callbacks of the future run in
+        the batcher's own threads, and while one runs, its thread serves nobody: keep them short.
         """
         future: concurrent.futures.Future[S] = concurrent.futures.Future()
         ticket = self._ticket(item, timeout, priority, future, None)
-        # As from a thread, whatever runs here: the future may outlive the loop in which this is called.
-        self._admit((ticket,), None)
-        future.add_done_callback(Withdrawal(self, ticket))
+        withdrawal = Withdrawal(self, ticket)
+        future.add_done_callback(withdrawal)
+        try:
+            # As from a thread, whatever runs here: the future may outlive the loop in which this is called.
+            self._admit((ticket,), None)
+        except BaseException:
+            withdrawal.forget()
+            raise
         return future
 
     async def stop(self, force: bool = False, timeout: float | None = None) -> None:
@@ -203,40 +209,67 @@ class Batcher(Machinery[T, S]):
         with `force` after a stop without.
         Raises ReentrantCallError inside `process_batch`.
         """
-        _check_timeout(timeout)
+        end = self._end_of(timeout)
         loop = asyncio.get_running_loop()
         self._close(loop, force=force)
-        end = self._clock() + (inf if timeout is None else timeout)
-        await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=timeout)
+        await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=self._seconds_to(end))
         abandoned = self._abandon(loop, timeout)
-        # Joined by a thread of its own: what is joined may need this loop to end.
-        joining = calls.ThreadedCall(lambda: self._join(abandoned=abandoned))
-        leftovers = {asyncio.wrap_future(joining.done), *self._leftovers(loop)}
-        await asyncio.wait(leftovers, timeout=None if end == inf else max(end - self._clock(), calls.GRACE))
-        joining.join()
+        threads = [thread for thread in self._threads(busy=not abandoned) if not thread.is_current]
+        leftovers = {asyncio.wrap_future(thread.ended) for thread in threads} | self._leftovers(loop)
+        if leftovers:
+            await asyncio.wait(leftovers, timeout=self._seconds_to(end, at_least=calls.GRACE))
+        for thread in threads:
+            thread.join()
 
     def close(self, force: bool = False, timeout: float | None = None) -> None:
-        """Do the same as `stop`, for callers without an event loop: block until all has ended."""
-        _check_timeout(timeout)
+        """Do the same as `stop`, for callers without an event loop: block until all has ended.
+
+        Raises BatcherError where it would wait for itself: on the event loop that runs the batches, and in a
+        callback of a future, which runs in a thread of the batcher.
+        """
+        calls.refuse_reentrant(self._mark, "close")
+        end = self._end_of(timeout)
         loop = calls.running_loop()
-        if loop is not None and (loop is self._home or self._leftovers(loop)):
+        if loop is not None and not self._stopped.done() and (loop is self._home or self._leftovers(loop)):
             msg = "close() would block the event loop that runs the batches: await stop() instead"
             raise BatcherError(msg)
+        if any(thread.is_current for thread in self._threads(busy=True)):
+            msg = "close() would wait for the thread that calls it, which is the batcher's own: use another one"
+            raise BatcherError(msg)
         self._close(loop, force=force)
-        end = self._clock() + (inf if timeout is None else timeout)
-        concurrent.futures.wait((self._stopped,), timeout)
-        abandoned = self._abandon(loop, timeout)
-        joining = calls.ThreadedCall(lambda: self._join(abandoned=abandoned))
-        concurrent.futures.wait((joining.done,), None if end == inf else max(end - self._clock(), calls.GRACE))
-        joining.join()
+        concurrent.futures.wait((self._stopped,), self._seconds_to(end))
+        threads = self._threads(busy=not self._abandon(loop, timeout))
+        if threads:
+            ends = [thread.ended for thread in threads]
+            concurrent.futures.wait(ends, self._seconds_to(end, at_least=calls.GRACE))
+        for thread in threads:
+            thread.join()
+
+    def _end_of(self, timeout: float | None) -> float:
+        """Return the time at which a timeout is over; inf: never."""
+        if timeout is None:
+            return inf
+        if not timeout >= 0:
+            msg = f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}"
+            raise OptionError(msg)
+        return self._clock() + timeout if timeout < threading.TIMEOUT_MAX else inf
+
+    def _seconds_to(self, end: float, at_least: float = 0.0) -> float | None:
+        return None if end == inf else max(end - self._clock(), at_least)
 
     async def is_running(self) -> bool:
         """Return whether an item was ever accepted and the batcher has not ended since."""
         return self._core.accepted > 0 and not self._stopped.done()
 
     def stats(self) -> BatcherStats:
-        """Return the counters of one consistent moment. May be called from any thread."""
+        """Return the counters of one consistent moment.
+
+        As all calls but `future.cancel()`, from any thread, but not in a signal handler or `__del__`: they may
+        have interrupted a call of their own thread that holds the lock.
+        """
         with self._lock:
+            if self._left:
+                self._forget_left()
             return self._core.stats()
 
     @property
@@ -282,16 +315,19 @@ class Batcher(Machinery[T, S]):
     def _after_fork(self) -> None:
         """Start afresh in the child: the threads, and the accepted items, are the parent's."""
         was_closed = self._core.closed
+        for finalizer in self._finalizers:
+            finalizer.detach()  # what they would end is the parent's
         self._begin()
         if was_closed:
             self._close(None, force=True)
         self._orphaned = self._options.executor is not None
 
-    def _at_exit(self) -> None:
-        """Serve what was accepted before the interpreter takes the threads away, for a limited time."""
-        if self._has_threads():
-            self._close(None, force=False)
-            concurrent.futures.wait((self._stopped,), lifetime.EXIT_SECONDS)
+    def _at_exit(self) -> concurrent.futures.Future[None] | None:
+        """Begin to serve what was accepted before the interpreter takes the threads away; return the end of it."""
+        if not self._threads(busy=True):
+            return None  # it lives on somebody else's loop, or not at all
+        self._close(None, force=False)
+        return self._stopped
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what a subclass added, and nothing of the machinery: enough for `process_batch` elsewhere.
@@ -299,9 +335,3 @@ class Batcher(Machinery[T, S]):
         So a subclass works with a ProcessPoolExecutor. The copy cannot serve calls.
         """
         return dict(getattr(self, "__dict__", {}))
-
-
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout >= 0:
-        msg = f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}"
-        raise OptionError(msg)

@@ -78,11 +78,12 @@ class Bucket(Generic[T]):
 class Lane(Generic[T]):
     """The waiting items of one group."""
 
-    __slots__ = ("_buckets", "_by_age", "_by_priority", "cost", "full", "group", "size")
+    __slots__ = ("_buckets", "_by_age", "_by_priority", "cost", "full", "group", "owner", "size")
 
-    def __init__(self, group: Hashable) -> None:
-        """Start empty."""
+    def __init__(self, group: Hashable, owner: object = None) -> None:
+        """Start empty. `owner` tells the lanes of one core from those of another."""
         self.group = group
+        self.owner = owner
         self.size = 0
         self.cost = 0.0
         self.full = False  # whether its next batch cannot grow any more; the core knows the limits

@@ -11,20 +11,21 @@ import concurrent.futures
 import logging
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf, isfinite, isnan
+from math import inf, isnan
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from . import calls
 from .core import Core
-from .decisions import Batch, Decision
-from .delivery import deliver
+from .decisions import Batch, Decision, Done, Expire
+from .delivery import deliver, notify_cancelled
 from .errors import BatcherError, ItemCostError, OptionError
 from .lanes import Ticket
 from .options import Options
-from .outcomes import Verdict
+from .outcomes import Err, Verdict
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -39,7 +40,7 @@ class Machinery(ABC, Generic[T, S]):
 
     __slots__ = (
         *("_options", "_function", "_is_async", "_mark", "_group_by", "_cost", "_timeout", "_orphaned"),
-        *("_core", "_lock", "_armed", "_left", "_stopped", "_home", "__weakref__"),
+        *("_core", "_lock", "_armed", "_left", "_stopped", "_home", "_finalizers", "__weakref__"),
     )
 
     _options: Options
@@ -60,10 +61,18 @@ class Machinery(ABC, Generic[T, S]):
         self._lock = threading.Lock()
         # The time at which the driver asks the core by itself: -inf, it has been woken; inf, never.
         self._armed = inf
+        # Tickets whose callers have left, at a moment at which the lock could not be waited for.
         self._left: deque[Ticket[T]] = deque()
         self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._home: Loop | None = None
+        self._finalizers: list[weakref.finalize[Any, Any]] = []
         self._settle_in()
+
+    def _finally(self, function: Callable[[], object]) -> None:
+        """Call a function when nobody refers to the batcher any more."""
+        finalizer = weakref.finalize(self, function)
+        finalizer.atexit = False
+        self._finalizers.append(finalizer)
 
     # What the drivers do
 
@@ -71,7 +80,7 @@ class Machinery(ABC, Generic[T, S]):
     def _wake(self, here: Loop | None) -> None:
         """Let someone ask the core soon. Called with the lock held, by a thread that runs loop `here`.
 
-        Raises RuntimeError when nobody can be found to do it.
+        Raises RuntimeError or OSError when nobody can be found to do it.
         """
 
     @abstractmethod
@@ -79,16 +88,12 @@ class Machinery(ABC, Generic[T, S]):
         """Let everything end that waits. Called once, with the lock held, when nothing is left to run."""
 
     @abstractmethod
-    def _join(self, *, abandoned: bool) -> None:
-        """Wait until all has ended that `_retire` told to end; if abandoned, not for batch functions."""
+    def _threads(self, *, busy: bool) -> list[calls.OwnThread]:
+        """Return the threads that it has, or had when it was told to end; the busy ones too or not."""
 
     @abstractmethod
     def _settle_in(self) -> None:
         """Start without threads and loops: in the constructor, and in the child of a fork."""
-
-    @abstractmethod
-    def _has_threads(self) -> bool:
-        """Whether it lives in threads of its own, which end with the interpreter."""
 
     def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:  # noqa: ARG002 - threads leave no tasks
         """Return the tasks of batches that run on loop `here`."""
@@ -130,7 +135,7 @@ class Machinery(ABC, Generic[T, S]):
         if self._cost is None or limit is None:
             return 0.0
         cost = self._cost(item)
-        if not isfinite(cost) or cost < 0:
+        if not 0 <= cost < inf:
             msg = f"the cost of an item must be a finite number, 0 or more, not {cost!r}: correct cost()"
             raise ItemCostError(msg)
         if cost > limit:
@@ -141,17 +146,24 @@ class Machinery(ABC, Generic[T, S]):
     def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
         calls.refuse_reentrant(self._mark, "process or submit")
         with self._lock:
+            if self._left:
+                self._forget_left()
             if (here is not self._home or here is None) and not self._core.closed:
-                self._move(here)
+                self._settle_on(here)
             self._core.offer(tickets, self._clock())
             try:
                 self._rearm(here)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 for ticket in tickets:
                     self._core.withdraw(ticket)
-                self._armed = inf
-                msg = f"{self!r} cannot start: {error}; the item was not accepted"
-                raise BatcherError(msg) from error
+                raise _cannot_start(error) from error
+
+    def _settle_on(self, here: Loop | None) -> None:
+        """Find a place to live, for a call from another than the home loop. Lock held."""
+        try:
+            self._move(here)
+        except (RuntimeError, OSError) as error:
+            raise _cannot_start(error) from error
 
     def _leave(self, ticket: Ticket[T], loop: Loop) -> None:
         self._withdraw(ticket, loop)
@@ -159,12 +171,31 @@ class Machinery(ABC, Generic[T, S]):
         if not future.cancel() and not future.cancelled():
             future.exception()  # it came too late; nobody will look at it any more
 
-    def _withdraw(self, ticket: Ticket[T], here: Loop | None) -> bool:
+    def _withdraw(self, ticket: Ticket[T], here: Loop | None) -> None:
         with self._lock:
-            left = self._core.withdraw(ticket)
-            if left:
+            if self._core.withdraw(ticket):
                 self._rearm(here)
-        return left
+
+    def _withdraw_anywhere(self, ticket: Ticket[T]) -> None:
+        """Withdraw in the garbage collector, too, or in a signal handler: where this thread may hold the lock.
+
+        Whoever holds it, or has it next, will see to the rest before anything else.
+        """
+        self._left.append(ticket)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._forget_left()
+                if self._core.done:
+                    self._end()
+            finally:
+                self._lock.release()
+
+    def _forget_left(self) -> None:
+        """Withdraw the tickets of callers that have left. Lock held."""
+        while self._left:
+            ticket = self._left.popleft()
+            if self._core.withdraw(ticket) and ticket.loop is None:
+                notify_cancelled(ticket.future)
 
     def _rearm(self, here: Loop | None) -> None:
         """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
@@ -174,13 +205,22 @@ class Machinery(ABC, Generic[T, S]):
             due = self._core.due
             if due < self._armed or due == inf != self._armed:
                 self._armed = -inf
-                self._wake(here)
+                try:
+                    self._wake(here)
+                except BaseException:
+                    self._armed = inf  # nobody comes: the next event tries again
+                    raise
 
     def _decide(self) -> Decision[T, S]:
-        """Ask the core. Lock held."""
-        while self._left:
-            self._core.withdraw(self._left.popleft())
-        return self._core.decide(self._clock())
+        """Ask the core. Lock held. If it fails, so do all callers, and the batcher ends: none of them hangs."""
+        try:
+            self._forget_left()
+            return self._core.decide(self._clock())
+        except Exception as error:
+            logger.exception("The batcher failed and ends; its callers get BatcherError")
+            msg = f"the batcher has failed ({error!r}): make a new one"
+            tickets = self._core.collapse()
+            return Expire([(ticket, Err(BatcherError(msg))) for ticket in tickets]) if tickets else Done()
 
     def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
         """Report the end of a batch and deliver its outcomes. The driver then looks for the next batch.
@@ -194,18 +234,23 @@ class Machinery(ABC, Generic[T, S]):
     def _close(self, here: Loop | None, *, force: bool) -> None:
         calls.refuse_reentrant(self._mark, "stop or close")
         with self._lock:
+            self._forget_left()
             settled = self._core.close(force=force)
-            if not self._core.done and (here is not self._home or here is None):
-                self._move(here)
-            self._rearm(here)
         deliver(settled, here)
+        with self._lock:
+            if not self._core.done and (here is not self._home or here is None):
+                self._settle_on(here)
+            self._rearm(here)
 
     def _abandon(self, here: Loop | None, timeout: float | None) -> bool:
         """Fail all that has not ended; return whether there ever was anything (in this call or before)."""
+        if self._stopped.done():
+            return self._core.abandoned
+        state = repr(self)
         with self._lock:
             if self._stopped.done():
                 return self._core.abandoned
-            state = repr(self)
+            self._forget_left()
             settled = list(self._core.abandon())
             self._end()
         logger.warning(
@@ -221,6 +266,10 @@ class Machinery(ABC, Generic[T, S]):
             self._stopped.set_result(None)
 
 
+def _cannot_start(error: Exception) -> BatcherError:
+    return BatcherError(f"the batcher cannot start: {error}; nothing was accepted")
+
+
 class Withdrawal:
     """Withdraws a thread's item when its future is cancelled; refers to nothing once the future is done."""
 
@@ -230,9 +279,13 @@ class Withdrawal:
         """Name the item and where it waits."""
         self._of: tuple[Machinery[Any, Any], Ticket[Any]] | None = (batcher, ticket)
 
+    def forget(self) -> None:
+        """There is nothing to withdraw: the item was not accepted."""
+        self._of = None
+
     def __call__(self, future: concurrent.futures.Future[Any]) -> None:
         """Do it, if the future that is done was cancelled."""
         if self._of is not None:
             (batcher, ticket), self._of = self._of, None
-            if future.cancelled() and batcher._withdraw(ticket, calls.running_loop()):  # noqa: SLF001
-                future.set_running_or_notify_cancel()
+            if future.cancelled():
+                batcher._withdraw_anywhere(ticket)  # noqa: SLF001

@@ -43,7 +43,10 @@ class Order(Generic[M]):
     def discard(self, member: M) -> None:
         """Remove a member, if it is one."""
         self._keys.pop(member, None)
-        self._forget_stale()
+        if self._heap is not None:
+            if not self._keys:
+                self._keys.clear()  # a dict keeps the room of a burst until then
+            self._forget_stale()
 
     def first(self) -> M:
         """Return the member with the smallest key; IndexError when there is none."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias, TypeVar
 
-from .errors import BatchFunctionError, BatchResultError
+from .errors import FOR_NO_CALLER, BatchFunctionError, BatchResultError
 
 S = TypeVar("S")
 
@@ -73,16 +73,16 @@ def judge(result: object, count: int) -> Verdict[Any]:
 
 
 def own_copy(error: BaseException) -> Exception:
-    """Return a new exception for one caller: same type, with `error` as its cause.
+    """Return a new exception for one caller: same type and contents, with `error` as its cause.
 
-    A shared object would collect the tracebacks of all who raise it. What would do harm in a caller
-    (see `BatchFunctionError`) is wrapped instead.
+    A shared object would collect the tracebacks and notes of all who raise it. The copy is shallow, but for
+    the members of a group. What would do harm in a caller (see `BatchFunctionError`) is wrapped instead.
     """
     if isinstance(error, BatchFunctionError):  # wrapped already, on its way through an executor
         own = _clone(error)
         own.__cause__ = error.__cause__ or error
         return own
-    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
+    if isinstance(error, Exception) and not isinstance(error, FOR_NO_CALLER):
         own = _clone(error)
     else:
         own = BatchFunctionError(
@@ -95,14 +95,26 @@ def own_copy(error: BaseException) -> Exception:
 
 def _clone(error: Exception) -> Exception:
     kind = type(error)
-    for way in (copy.copy, _without_constructor):
+    for way in (_regrouped, copy.copy, _without_constructor):
         try:
             clone = way(error)
+            if type(clone) is kind and clone is not error:
+                clone.args = error.args  # a constructor may have made a text of a text
+                if hasattr(error, "__notes__"):
+                    clone.__notes__ = list(error.__notes__)
+                return clone.with_traceback(None)
         except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next way
             continue
-        if type(clone) is kind and clone is not error:
-            return clone.with_traceback(None)
     return BatchFunctionError(f"process_batch raised {kind.__name__}, which cannot be copied")
+
+
+def _regrouped(error: Exception) -> Exception:
+    """Copy a group with copies of its members; others are none."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    clone: Exception = error.derive([own_copy(member) for member in error.exceptions])
+    clone.__dict__.update(error.__dict__)
+    return clone
 
 
 def _without_constructor(error: Exception) -> Exception:

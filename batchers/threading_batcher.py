@@ -17,10 +17,9 @@ then the worker's own frame.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import threading
 import weakref
-from contextvars import Context
 from inspect import isawaitable
 from math import inf
 from typing import Any, ClassVar, TypeVar
@@ -45,7 +44,7 @@ class _Crew:
 
     __slots__ = (
         *("lock", "lead", "spare", "has_leader", "spares", "ref", "owner"),
-        *("threads", "away", "loop_thread"),
+        *("threads", "away", "told", "loop_thread"),
     )
 
     def __init__(self, batcher: ThreadingBatcher[Any, Any]) -> None:
@@ -56,8 +55,9 @@ class _Crew:
         self.spares = 0
         self.ref = weakref.ref(batcher)
         self.owner: ThreadingBatcher[Any, Any] | None = None
-        self.threads: set[threading.Thread] = set()
-        self.away: set[threading.Thread] = set()  # those that run a batch or deliver
+        self.threads: set[calls.OwnThread] = set()
+        self.away: set[calls.OwnThread] = set()  # those that run a batch or deliver
+        self.told: set[calls.OwnThread] = set()  # those that there were when all was told to end
         self.loop_thread: calls.LoopThread | None = None
 
     def rest(self, seconds: float | None) -> None:
@@ -71,13 +71,61 @@ class _Crew:
             self.lead.wait(seconds)
             self.has_leader = False
 
-    def dismiss(self) -> None:
+    def dismiss(self, _: calls.OwnThread | None = None) -> None:
         """Let all workers look whether they are still needed."""
         with self.lock:
             self.lead.notify_all()
             self.spare.notify_all()
         if self.loop_thread is not None:
             self.loop_thread.stop_soon()
+
+    def dismiss_elsewhere(self) -> None:
+        """Do it in a thread of its own: the collector may run this in a worker that holds the lock."""
+        with contextlib.suppress(RuntimeError):  # at the end of the interpreter no thread starts any more
+            calls.OwnThread(self.dismiss, "batchers-end")
+
+    def work(self, me: calls.OwnThread) -> None:
+        """Do what a worker does, until nobody needs it any more."""
+        while True:
+            with self.lock:
+                batcher, decision = self._next_decision()
+                if batcher is None or isinstance(decision, Done):
+                    self.threads.discard(me)
+                    return
+                self.away.add(me)
+            if isinstance(decision, Run):
+                batcher._run(decision.batch)  # noqa: SLF001 - a worker is a part of its batcher
+            elif isinstance(decision, Expire):
+                deliver(decision.settled, None)
+            del batcher, decision
+            with self.lock:
+                self.away.discard(me)
+
+    def _next_decision(self) -> tuple[ThreadingBatcher[Any, Any] | None, Decision[Any, Any] | None]:
+        """Wait until there is something to do. Lock held. No batcher: nobody needs this worker any more."""
+        while True:
+            batcher = self.owner or self.ref()
+            if batcher is None:
+                return None, None
+            decision = batcher._decide()  # noqa: SLF001 - as above
+            if not isinstance(decision, Wait):
+                if isinstance(decision, Done):
+                    batcher._end()  # noqa: SLF001
+                elif not self.has_leader:
+                    batcher._armed = inf  # noqa: SLF001
+                batcher._rearm(None)  # noqa: SLF001 - before this worker is away: does anything need a watch?
+                return batcher, decision
+            if self.has_leader:
+                batcher._rearm(None)  # noqa: SLF001 - the leader's alarm may be too late by now
+                seconds = None
+            else:
+                batcher._armed = decision.until  # noqa: SLF001
+                seconds = min(decision.until - batcher._clock(), LONGEST_WAIT)  # noqa: SLF001
+                if decision.until == inf:
+                    seconds = None
+            self.owner = None if batcher._core.idle else batcher  # noqa: SLF001
+            del batcher
+            self.rest(seconds)
 
 
 class ThreadingBatcher(Batcher[T, S]):
@@ -95,11 +143,7 @@ class ThreadingBatcher(Batcher[T, S]):
 
     def _settle_in(self) -> None:
         self._crew = _Crew(self)
-        # By a thread of its own: the collector may run this in a worker that holds the lock.
-        weakref.finalize(self, calls.ThreadedCall, self._crew.dismiss).atexit = False
-
-    def _has_threads(self) -> bool:
-        return bool(self._crew.threads)
+        self._finally(self._crew.dismiss_elsewhere)
 
     def _wake(self, here: Loop | None) -> None:  # noqa: ARG002 - a worker is woken in the same way from everywhere
         crew = self._crew
@@ -109,13 +153,11 @@ class ThreadingBatcher(Batcher[T, S]):
         elif crew.spares:
             crew.spare.notify()
         elif len(crew.threads) <= self._core.in_flight:  # else one is on its way back, and will ask
-            name = f"{self.name}-worker-{len(crew.threads) + 1}"
-            thread = threading.Thread(target=_work, args=(crew,), name=name, daemon=True)
-            crew.threads.add(thread)
             try:
-                thread.start()
-            except RuntimeError:
-                crew.threads.discard(thread)
+                if self._is_async:
+                    self._loop_of_its_own()  # now, because at the end of a program no thread starts any more
+                crew.threads.add(calls.OwnThread(crew.work, f"{self.name}-worker-{len(crew.threads) + 1}"))
+            except (RuntimeError, OSError):
                 crew.owner = None
                 if crew.threads:
                     self._armed = inf  # those that run will ask when they have finished
@@ -124,19 +166,19 @@ class ThreadingBatcher(Batcher[T, S]):
 
     def _retire(self) -> None:
         crew = self._crew
+        crew.told = set(crew.threads)
         crew.lead.notify_all()
         crew.spare.notify_all()
         if crew.loop_thread is not None:
             crew.loop_thread.stop_soon()
 
-    def _join(self, *, abandoned: bool) -> None:
+    def _threads(self, *, busy: bool) -> list[calls.OwnThread]:
         crew = self._crew
         with self._lock:
-            threads = crew.threads - crew.away if abandoned else set(crew.threads)
-        if crew.loop_thread is not None:
-            crew.loop_thread.join()
-        for thread in threads:
-            thread.join()
+            threads = list((crew.threads | crew.told) - (set() if busy else crew.away))
+            if crew.loop_thread is not None:
+                threads.append(crew.loop_thread.thread)
+        return threads
 
     def _run(self, batch: Batch[T]) -> None:
         """Run a batch in this thread and deliver its outcomes. Lock not held."""
@@ -164,20 +206,21 @@ class ThreadingBatcher(Batcher[T, S]):
             if self._stopped.done():
                 msg = "the batcher was stopped while the batch ran"
                 raise BatcherStoppedError(msg)
-            if self._crew.loop_thread is None:
-                self._crew.loop_thread = calls.LoopThread(f"{self.name}-loop")
-            loop = self._crew.loop_thread.loop
+            loop_thread = self._loop_of_its_own()
+        loop = loop_thread.loop
 
         async def run() -> tuple[object, BaseException | None]:
-            calls.enter(self._mark)
+            serving = calls.enter(self._mark)
             try:
                 return await (self.process_batch(work) if self._is_async else work), None  # type: ignore[misc]
             except BaseException as error:
                 if isinstance(error, GeneratorExit) and calls.running_loop() is not loop:
                     raise  # the loop is gone, and this coroutine is collected
                 return None, error
+            finally:
+                serving.active = False
 
-        result, error = calls.result_of(Context().run(asyncio.run_coroutine_threadsafe, run(), loop))
+        result, error = calls.result_of(loop_thread.run(run()))
         if error is None:
             return result
         try:
@@ -185,47 +228,8 @@ class ThreadingBatcher(Batcher[T, S]):
         finally:
             del error  # it holds this frame
 
-
-def _work(crew: _Crew) -> None:
-    me = threading.current_thread()
-    while True:
-        with crew.lock:
-            batcher, decision = _next_decision(crew)
-            if batcher is None or isinstance(decision, Done):
-                crew.threads.discard(me)
-                return
-            crew.away.add(me)
-        if isinstance(decision, Run):
-            batcher._run(decision.batch)  # noqa: SLF001 - a worker is a part of its batcher
-        elif isinstance(decision, Expire):
-            deliver(decision.settled, None)
-        del batcher, decision
-        with crew.lock:
-            crew.away.discard(me)
-
-
-def _next_decision(crew: _Crew) -> tuple[ThreadingBatcher[Any, Any] | None, Decision[Any, Any] | None]:
-    """Wait until there is something to do. Lock held. No batcher: nobody needs this worker any more."""
-    while True:
-        batcher = crew.owner or crew.ref()
-        if batcher is None:
-            return None, None
-        decision = batcher._decide()  # noqa: SLF001 - as above
-        if not isinstance(decision, Wait):
-            if isinstance(decision, Done):
-                batcher._end()  # noqa: SLF001
-            elif not crew.has_leader:
-                batcher._armed = inf  # noqa: SLF001
-            batcher._rearm(None)  # noqa: SLF001 - before this worker is away: does anything need a watch?
-            return batcher, decision
-        if crew.has_leader:
-            batcher._rearm(None)  # noqa: SLF001 - the leader's alarm may be too late by now
-            seconds = None
-        else:
-            batcher._armed = decision.until  # noqa: SLF001
-            seconds = min(decision.until - batcher._clock(), LONGEST_WAIT)  # noqa: SLF001
-            if decision.until == inf:
-                seconds = None
-        crew.owner = None if batcher._core.idle else batcher  # noqa: SLF001
-        del batcher
-        crew.rest(seconds)
+    def _loop_of_its_own(self) -> calls.LoopThread:
+        """Return the loop for async batch functions. Lock held."""
+        if self._crew.loop_thread is None:
+            self._crew.loop_thread = calls.LoopThread(f"{self.name}-loop")
+        return self._crew.loop_thread

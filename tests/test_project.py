@@ -21,7 +21,8 @@ LAYERS = [
     {"options", "outcomes", "lanes"},
     {"decisions"},
     {"core"},
-    {"calls", "delivery"},
+    {"calls"},
+    {"delivery"},
     {"machinery"},
     {"interface"},
     {"threading_batcher", "asyncio_batcher"},
@@ -92,7 +93,7 @@ def test_one_place_resolves_futures() -> None:
         if "set_result(" in line
     ]
     assert places == [
-        ("calls", "self.done.set_result(None)"),
+        ("calls", "self.ended.set_result(None)"),
         ("delivery", "future.set_result(outcome)"),
         ("machinery", "self._stopped.set_result(None)"),
     ]
@@ -132,6 +133,58 @@ started.wait()
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("when", ["in atexit", "in a thread", "in a loop in a thread", "unasked"])
+def test_end_of_the_main_thread(backend: str, flavour: str, when: str) -> None:
+    """What is handed in before, or by threads that outlive it, is served, also where no thread starts any more."""
+    code = f"""
+import asyncio, atexit, batchers, threading
+def work(items):
+    return items
+async def work_async(items):
+    return items
+batcher = batchers.create_batcher({backend!r}, work if {flavour!r} == "sync" else work_async, max_batch_size=2)
+when = {when!r}
+def outlive():
+    threading.main_thread().join()
+    if when == "in a thread":
+        with batcher:
+            print([batcher.submit(n).result() for n in range(5)])
+    else:
+        asyncio.run(outlive_in_a_loop())
+async def outlive_in_a_loop():
+    async with batcher:
+        print(await batcher.process_many(range(5)))
+def finish():
+    futures = [batcher.submit(n) for n in range(5)]
+    batcher.close()
+    print([future.result() for future in futures])
+if when == "in atexit":
+    assert batcher.submit(0).result() == 0
+    atexit.register(finish)
+elif when == "unasked":
+    results = []
+    futures = [batcher.submit(n) for n in range(5)]
+    for future in futures:
+        future.add_done_callback(lambda future: results.append(future.result()))
+    atexit.register(lambda: print(results))
+    import batchers.lifetime
+    atexit.unregister(batchers.lifetime._at_exit)
+    atexit.register(batchers.lifetime._at_exit)  # before the line that prints
+else:
+    assert batcher.submit(0).result() == 0
+    threading.Thread(target=outlive).start()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[0, 1, 2, 3, 4]\n", "")
 
 
 def test_interrupt_in_asyncio_run(backend: str, flavour: str) -> None:

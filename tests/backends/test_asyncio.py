@@ -153,3 +153,32 @@ async def test_no_task_is_left_after_a_stop_out_of_time(gate: Gate) -> None:
     await batcher.stop(timeout=0)
     await outcomes(caller)
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("factory", ["old", "raising"])
+def test_task_factories_of_all_kinds(factory: str) -> None:
+    """One that knows no context is as good as any; one that raises fails the batch, and the slot comes back."""
+
+    async def work(items: list[int]) -> list[int]:
+        return items
+
+    def old(loop: asyncio.AbstractEventLoop, work: Any, **_: Any) -> asyncio.Task[Any]:
+        if factory == "raising" and work.__qualname__.endswith("_run"):
+            msg = "no more tasks"
+            raise RuntimeError(msg)
+        return asyncio.Task(work, loop=loop)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        batcher: AsyncioBatcher[int, int] = AsyncioBatcher(work)
+        loop.set_task_factory(lambda loop, work: old(loop, work))  # type: ignore[arg-type,unused-ignore]
+        (result,) = await outcomes(batcher.process(1))
+        if factory == "old":
+            assert result == 1
+        else:
+            assert str(result) == "no more tasks"
+        loop.set_task_factory(None)
+        assert await batcher.process(2) == 2
+        await batcher.stop()
+
+    asyncio.run(main())

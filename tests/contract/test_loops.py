@@ -104,3 +104,38 @@ def test_a_future_outlives_the_loop_that_submitted(backend: str, flavour: Flavou
     gate.open()
     assert future.result() == 1
     batcher.close()
+
+
+def test_the_loop_is_closed_with_items_behind_a_sync_batch(
+    backend: str, flavour: Flavour, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits behind it is served, without any further call, and nothing is said."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(batcher.process(n)) for n in range(3)]
+    loop.run_until_complete(until(lambda: gate.started == 1 and batcher.stats().queued == 2))
+    future = batcher.submit(3)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()
+    gate.open()
+
+    assert future.result() == 3
+    batcher.close()
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_a_loop_that_is_run_in_steps(backend: str, flavour: Flavour) -> None:
+    """Between them it stands still; its callers are answered when it goes on."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1, timeout=60.0)
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(batcher.process(1))
+        loop.run_until_complete(until(lambda: gate.started == 1))
+        gate.open()
+        assert loop.run_until_complete(task) == 1
+        assert loop.run_until_complete(batcher.process(2)) == 2
+        loop.run_until_complete(batcher.stop())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -216,6 +219,50 @@ def test_batched_methods_and_super(backend: Any) -> None:
     assert derived.work("x") == "derived base x"
     derived.work.batcher.close()
     super(Derived, derived).work.batcher.close()
+
+
+def test_batched_methods_of_one_name(backend: Any) -> None:
+    """What they are called by does not matter: each is itself."""
+
+    def times(factor: int) -> Any:
+        @batched(backend)
+        def scale(self: object, numbers: list[int]) -> list[int]:
+            return [factor * number for number in numbers]
+
+        return scale
+
+    class Model:
+        double = times(2)
+        triple = times(3)
+
+    model = Model()
+    assert (model.double(10), model.triple(10)) == (20, 30)
+    model.double.batcher.close()
+    model.triple.batcher.close()
+
+
+class Scaled:
+    """An object that can be pickled, with a batched method."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @batched("threading")
+    def scale(self, numbers: list[int]) -> list[int]:
+        return [self.factor * number for number in numbers]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda obj: pickle.loads(pickle.dumps(obj))])
+def test_copies_of_an_object_with_a_batched_method(copied: Callable[[Scaled], Scaled]) -> None:
+    """Each calls its own method, whatever was called before."""
+    original = Scaled(2)
+    assert original.scale(10) == 20
+    other = copied(original)
+    other.factor = 3
+    assert (other.scale(10), original.scale(10)) == (30, 20)
+    assert other.scale is other.scale
+    for obj in (original, other):
+        obj.scale.batcher.close()
 
 
 def test_batched_method_without_a_dict(backend: Any) -> None:

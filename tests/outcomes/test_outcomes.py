@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from concurrent.futures import CancelledError
 from typing import Any, Self
 
 import numpy as np
@@ -36,6 +37,13 @@ class Changeling(Exception):
 
     def __copy__(self) -> Exception:
         return KeyError("other")
+
+
+class Formatting(Exception):
+    """Its constructor makes a text of a text."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model {name} failed")
 
 
 class Single(Exception):
@@ -120,6 +128,7 @@ def test_a_length_that_lies() -> None:
         ValueError("text", 5),
         Picky(3, "text"),
         Demanding("text", code=3),
+        Formatting("bert"),
         OSError(2, "no such file", "name"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
         ExceptionGroup("two", [ValueError(1), KeyError(2)]),
@@ -138,6 +147,32 @@ def test_copies_are_equal_in_all_but_identity(error: Exception) -> None:
     assert (copied.args, str(copied), copied.__dict__) == (error.args, str(error), error.__dict__)
     assert copied.__cause__ is error
     assert copied.__traceback__ is None
+
+
+def test_notes_and_members_are_copied_too() -> None:
+    """What one caller adds to its own, the others do not see."""
+    error = ExceptionGroup("several", [ValueError("one"), ExceptionGroup("inner", [KeyError("two")])])
+    error.add_note("from the model")
+    first, second = own_copy(error), own_copy(error)
+    first.add_note("a secret")
+
+    assert isinstance(first, ExceptionGroup)
+    assert isinstance(second, ExceptionGroup)
+    assert second.__notes__ == error.__notes__ == ["from the model"]
+    assert repr(first.exceptions) == repr(error.exceptions)
+    for mine, theirs, original in zip(first.exceptions, second.exceptions, error.exceptions, strict=True):
+        assert len({id(mine), id(theirs), id(original)}) == 3
+
+
+class Shy(ExceptionGroup[ValueError]):
+    """A group that does not say how to derive another."""
+
+
+def test_groups_of_a_kind_of_their_own() -> None:
+    """They keep their type."""
+    error = Shy("several", [ValueError("one")])
+    assert type(own_copy(error)) is Shy
+    assert own_copy(error).args == error.args
 
 
 def test_what_cannot_be_copied_is_wrapped() -> None:
@@ -176,7 +211,15 @@ def test_a_copy_that_is_none(kind: type[Exception]) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration(1), StopAsyncIteration()]
+    "error",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        StopIteration(1),
+        StopAsyncIteration(),
+        CancelledError(),
+    ],
 )
 def test_what_must_not_reach_callers(error: BaseException) -> None:
     """Is wrapped, with its name and a cure in the text."""

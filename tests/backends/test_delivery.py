@@ -1,0 +1,47 @@
+"""What both backends share to resolve futures, without any batcher."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from batchers.delivery import deliver
+from batchers.lanes import Ticket
+
+
+def tickets(callback: Callable[[object], object]) -> list[Ticket[int]]:
+    """Return three, the first one with a callback on its future."""
+    futures: list[concurrent.futures.Future[int]] = [concurrent.futures.Future() for _ in range(3)]
+    futures[0].add_done_callback(callback)
+    return [Ticket(0, future=future) for future in futures]
+
+
+def interrupt(_: object) -> None:
+    """Be what a signal handler does at any moment."""
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_main_thread_is_not_lost() -> None:
+    """It is raised when all have their results."""
+    found = tickets(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deliver([(ticket, number) for number, ticket in enumerate(found)], None)
+
+    assert [ticket.future.result() for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_in_another_thread_it_is_no_interrupt(caplog: pytest.LogCaptureFixture) -> None:
+    """There it comes out of a callback: it is logged, and the thread lives."""
+    found = tickets(interrupt)
+    thread = threading.Thread(
+        target=deliver, args=([(ticket, number) for number, ticket in enumerate(found)], None)
+    )
+    thread.start()
+    thread.join()
+
+    assert [ticket.future.result() for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]

@@ -1,0 +1,385 @@
+"""Calls from where nobody expects them: the collector, callbacks, signals, forks, leftovers of a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from batchers import Batcher, BatcherError, BatcherStoppedError, QueueFullError, ThreadingBatcher, create_batcher
+from batchers.core import Core
+from tests.conftest import Make
+from tests.support.gate import Flavour, Gate, outcomes, until
+
+
+class Pause:
+    """Something to await that nobody ends."""
+
+    def __await__(self) -> Any:
+        yield
+
+
+def test_futures_that_the_collector_cancels(backend: str, flavour: Flavour) -> None:
+    """It may strike while this thread is inside the batcher."""
+    gate = Gate()
+    gate.open()
+    batcher = create_batcher(
+        backend, gate.function(flavour), max_batch_size=-1, max_queue_time=60.0, max_queue_size=-1
+    )
+
+    async def handler(request: dict[str, Any]) -> None:
+        future = batcher.submit(len(request))
+        try:
+            await Pause()
+        finally:
+            future.cancel()
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        for _ in range(3000):
+            request: dict[str, Any] = {}
+            request["task"] = handler(request)  # only the collector ends it
+            request["task"].send(None)
+        del request
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert batcher.stats().cancelled == 3000
+    batcher.close()
+
+
+async def test_callers_that_the_collector_ended_leave_their_places(make: Make, gate: Gate) -> None:
+    """Their items do not fill the queue."""
+    batcher = make(gate.function("sync"), max_queue_size=2, max_queue_time=60.0)
+    callers = [batcher.process(n) for n in range(2)]
+    for caller in callers:
+        caller.send(None)
+    assert batcher.stats().queued == 2
+    del caller, callers
+    calls = [asyncio.create_task(batcher.process(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    assert batcher.stats().queued == 2
+    for call in calls:
+        call.cancel()
+    results = await outcomes(*calls)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 2 + [QueueFullError]
+
+
+def test_statistics_in_a_signal_handler(backend: str, flavour: Flavour) -> None:
+    """Not while the main thread is in the batcher itself: then they wait for ever. So they are left to threads."""
+    gate = Gate()
+    gate.open()
+    found = []
+    with create_batcher(backend, gate.function(flavour)) as batcher:
+
+        def in_a_thread(*_: object) -> None:
+            threading.Thread(target=lambda: found.append(batcher.stats())).start()
+
+        before = signal.signal(signal.SIGUSR1, in_a_thread)
+        try:
+            for n in range(20):
+                future = batcher.submit(n)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                assert future.result() == n
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        while len(found) < 20:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_child_of_a_fork_cleans_up(backend: str, flavour: Flavour) -> None:
+    """Cancelling what it inherited does not touch what it hands in itself."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
+    futures = [batcher.submit(n) for n in range(3)]
+    while gate.started < 1 or batcher.stats().queued < 2:
+        pass
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        gate.open()
+        for future in futures:
+            future.cancel()
+        ok = [batcher.submit(n).result() for n in (7, 8, 9)] == [7, 8, 9]
+        stats = batcher.stats()
+        ok = ok and (stats.submitted, stats.completed, stats.queued, stats.running) == (3, 3, 0, 0)
+        batcher.close()
+        os._exit(0 if ok else 1)
+    _, status = os.waitpid(pid, 0)
+    gate.open()
+    assert status == 0
+    assert [future.result() for future in futures] == [0, 1, 2]
+    batcher.close()
+
+
+class Equal(ThreadingBatcher[int, int]):
+    """All of them are equal."""
+
+    def process_batch(self, batch: list[int]) -> list[int]:
+        return batch
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_batchers_that_are_equal() -> None:
+    """The child of a fork starts every one of them afresh."""
+    batchers = [Equal(), Equal()]
+    assert [batcher.submit(1).result() for batcher in batchers] == [1, 1]
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        os._exit(0 if [batcher.submit(2).result() for batcher in batchers] == [2, 2] else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    for batcher in batchers:
+        batcher.close()
+
+
+async def test_close_in_a_callback_of_a_future(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """It would wait for its own thread: it is told so."""
+    found: list[BaseException] = []
+
+    def callback(_: object) -> None:
+        try:
+            batcher.close()
+        except BatcherError as error:
+            found.append(error)
+
+    batcher = make(gate.function(flavour))
+    future = batcher.submit(1)
+    future.add_done_callback(callback)
+    gate.open()
+    await until(lambda: found)
+    assert "close()" in str(found[0])
+    assert await batcher.process(2) == 2
+
+
+async def test_submit_in_a_callback_of_a_future(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """The batch is over: no call is reentrant any more."""
+    found: list[concurrent.futures.Future[Any]] = []
+    batcher = make(gate.function(flavour))
+    batcher.submit(1).add_done_callback(lambda _: found.append(batcher.submit(2)))
+    gate.open()
+    await until(lambda: found)
+    assert await asyncio.wrap_future(found[0]) == 2
+
+
+async def test_a_slow_callback_and_a_stop_out_of_time(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """The stop returns in time, whatever holds a thread of the batcher."""
+    go = threading.Event()
+    called = threading.Event()
+    batcher = make(gate.function(flavour))
+
+    def callback(_: object) -> None:
+        called.set()
+        go.wait()
+
+    batcher.submit(1).add_done_callback(callback)
+    gate.open()
+    await asyncio.to_thread(called.wait)
+    waiting = batcher.submit(2)
+    await asyncio.wait_for(asyncio.to_thread(batcher.close, timeout=0.0), 10)
+    go.set()
+    (error,) = await outcomes(asyncio.wrap_future(waiting))
+    assert error == 2 or isinstance(error, BatcherStoppedError)
+
+
+async def test_a_task_that_outlives_its_batch(make: Make) -> None:
+    """It may call the batcher; while the batch runs it may not."""
+    task: list[asyncio.Task[Any]] = []
+    go = threading.Event()
+
+    async def background() -> Any:
+        while not go.is_set():
+            await asyncio.sleep(0)
+        return await batcher.process(2)
+
+    async def work(items: list[Any]) -> list[Any]:
+        if not task:
+            task.append(asyncio.create_task(background()))
+        return items
+
+    batcher = make(work)
+    assert await batcher.process(1) == 1
+    go.set()
+    await until(task[0].done)
+    assert task[0].result() == 2
+
+
+def torn(*_: object) -> None:
+    """Serve as something inside that fails."""
+    msg = "torn"
+    raise IndexError(msg)
+
+
+async def test_a_core_that_fails(
+    make: Make, gate: Gate, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler that raises can tear anything: all callers hear of it, nobody hangs."""
+    batcher = make(gate.function(flavour), max_batch_size=1)
+    running = asyncio.create_task(batcher.process(0))
+    await until(lambda: gate.started == 1)
+    waiting = [asyncio.create_task(batcher.process(n)) for n in (1, 2)]
+    await until(lambda: batcher.stats().queued == 2)
+    monkeypatch.setattr(Core, "decide", torn)
+    gate.open()
+
+    results = await outcomes(running, *waiting)
+
+    assert results[0] == 0
+    assert [type(result) for result in results[1:]] == [BatcherError] * 2
+    assert "torn" in str(results[1])
+    with pytest.raises(BatcherStoppedError):
+        await batcher.process(3)
+    stats = batcher.stats()
+    assert (stats.submitted, stats.completed, stats.stopped, stats.rejected) == (4, 1, 2, 1)
+
+
+async def test_a_wake_up_that_fails(
+    make: Make, gate: Gate, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call wakes in its place."""
+    gate.open()
+    batcher = make(gate.function(flavour))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(batcher), "_wake", torn)
+        with pytest.raises(IndexError):
+            await batcher.process(1)
+
+    assert await batcher.process(2) == 2
+
+
+class Key:
+    """A group that cannot be compared with others, or is told to change its hash."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value  # type: ignore[attr-defined,no-any-return]
+
+
+async def test_groups_that_cannot_be_compared(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """The caller hears of it, and of all that it handed in nothing is accepted."""
+    batcher = make(gate.function(flavour), group_by=lambda item: Key(1) if item else 1, max_batch_size=1)
+    running = asyncio.create_task(batcher.process(5))
+    await until(lambda: gate.started == 1)
+    waiting = asyncio.create_task(batcher.process(5))
+    await until(lambda: batcher.stats().queued == 1)
+    with pytest.raises(AttributeError):
+        await batcher.process_many([5, 0])
+    assert batcher.stats().queued == 1
+    gate.open()
+    assert await outcomes(running, waiting, batcher.process(5)) == [5, 5, 5]
+
+
+async def test_groups_that_change(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """A hash that changes while the item waits disturbs nobody."""
+    key = Key(1)
+    batcher = make(gate.function(flavour), group_by=lambda item: key if item else None, max_batch_size=1)
+    running = asyncio.create_task(batcher.process(0))
+    await until(lambda: gate.started == 1)
+    waiting = [asyncio.create_task(batcher.process(n)) for n in (1, 0)]
+    await until(lambda: batcher.stats().queued == 2)
+    key.value = 2
+    gate.open()
+    assert await asyncio.gather(running, *waiting) == [0, 1, 0]
+
+
+async def test_a_repr_that_asks_the_batcher(gate: Gate, flavour: Flavour) -> None:
+    """A subclass may show what it likes in the warning of a stop."""
+
+    class Talking(ThreadingBatcher[Any, Any]):
+        def __repr__(self) -> str:
+            return f"<{self.stats().running} at work>"
+
+        def process_batch(self, batch: list[Any]) -> Any:
+            return gate.function("sync")(batch)
+
+    batcher: Batcher[Any, Any] = Talking()
+    future = batcher.submit(1)
+    await until(lambda: gate.started == 1)
+    await batcher.stop(timeout=0)
+    gate.open()
+    with pytest.raises(BatcherStoppedError):
+        future.result()
+
+
+class Sized(ThreadPoolExecutor):
+    """An executor that is false while it is empty."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_an_executor_that_is_false(make: Make) -> None:
+    """It is used all the same."""
+    with Sized(1, thread_name_prefix="mine") as executor:
+        batcher = make(lambda items: [threading.current_thread().name for _ in items], executor=executor)
+        assert (await batcher.process(1)).startswith("mine")
+        await batcher.stop()
+
+
+async def test_process_many_hears_of_a_failure_at_once(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """The items before it still run; those behind it never do."""
+    gate.answer = lambda item: ValueError(item) if item == "bad" else item
+    batcher = make(gate.function(flavour), max_batch_size=1, concurrency=2)
+    many = asyncio.create_task(batcher.process_many(["slow", "bad", "x", "y"]))
+    await until(lambda: gate.waiting == 2)
+    gate.let_waiting(gate.seen.index(["bad"]))
+    with pytest.raises(ValueError, match="bad"):
+        await many
+    gate.open()
+    await batcher.stop()
+    assert ["y"] not in gate.seen
+
+
+async def test_stop_for_ever_or_nearly(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """Timeouts beyond what the system can wait are as good as none."""
+    gate.open()
+    for timeout in (float("inf"), 1e10):
+        batcher = make(gate.function(flavour))
+        assert await batcher.process(1) == 1
+        await batcher.stop(timeout=timeout)
+        batcher.close(timeout=timeout)
+
+
+async def test_a_coroutine_that_does_not_end_when_cancelled(make: Make) -> None:
+    """A stop out of time leaves it behind; its threads end when its loop does."""
+    before = set(threading.enumerate())
+    started = threading.Event()
+
+    async def work(items: list[Any]) -> list[Any]:
+        started.set()
+        while True:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                if asyncio.get_running_loop() is here:
+                    raise
+
+    here = asyncio.get_running_loop()
+    batcher = make(work)
+    future = batcher.submit(1)
+    await until(started.is_set)
+    await asyncio.to_thread(batcher.close, timeout=0)
+    assert isinstance(future.exception(), BatcherStoppedError)
+    for thread in set(threading.enumerate()) - before:
+        if "Batcher" in thread.name:
+            await asyncio.to_thread(thread.join)
