@@ -34,7 +34,7 @@ $(VENV)/%.installed: requirements/%.txt $(VENV)/made
 
 serve: $(VENV)/server.installed
 	@echo "== Starting the server with backend $(BACKEND): http://127.0.0.1:$(PORT)/docs"
-	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT)
+	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT) --ws none
 
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"

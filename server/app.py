@@ -9,19 +9,22 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchers import Batcher, create_batcher
 
 from .metrics import make_registry
-from .model import Description, Model
-from .problems import FEATURES, ROW, add_handlers, read_row
+from .model import FEATURES, Model, ModelFileError
+from .problems import ROW, add_handlers, read_row
 from .settings import Settings, read_settings
 
 logger = logging.getLogger("uvicorn.error")
@@ -40,6 +43,7 @@ class Service:
         """Make the batcher; nothing is loaded or started."""
         self.settings = settings
         self.ready = False
+        self.problem = ""
         self.model: Model | None = None
         self.batcher: Batcher[list[float], float] = create_batcher(
             settings.backend, self._predict, **settings.batcher_options()
@@ -48,10 +52,15 @@ class Service:
     async def start(self) -> None:
         """Load the model and warm it up, then take its objects out of the garbage collector's sight.
 
-        With TensorFlow's objects on the heap one full collection stops the server for 250 ms.
+        With TensorFlow's objects on the heap one full collection stops the server for 250 ms. Raises
+        ModelFileError.
         """
-        self.model = await run_in_threadpool(Model, self.settings.model_file, self.settings.model_call)
-        await run_in_threadpool(self.model.warm_up, self.settings.largest_batch)
+        try:
+            self.model = await run_in_threadpool(Model, self.settings.model_file, self.settings.model_call)
+            await run_in_threadpool(self.model.warm_up, self.settings.largest_batch)
+        except ModelFileError as error:
+            self.problem = f"error: MODEL_FILE={self.settings.model_file}: {error}"
+            raise
         gc.collect()
         gc.freeze()
         self.ready = True
@@ -76,6 +85,28 @@ class Service:
         return float(answer)
 
 
+class StartInShort:
+    """Middleware: where the model file is bad, the start ends with one line instead of a traceback."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        """Wrap the app."""
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, but what the app says of a failed start."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_in_short(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._service.problem:
+                message["message"] = self._service.problem
+            await send(message)
+
+        await self._app(scope, receive, send_in_short)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the app for these settings."""
     service = Service(settings)
@@ -89,10 +120,10 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await service.stop()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="batchers", description=DESCRIPTION, version="0.2.0", lifespan=lifespan, redirect_slashes=False
     )
-    app.state.service = service
+    app.add_middleware(StartInShort, service=service)
     add_handlers(app, settings.max_body_size)
     _add_predictions(app, service)
     _add_operations(app, service)
@@ -100,10 +131,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _add_predictions(app: FastAPI, service: Service) -> None:
-    limit = service.settings.max_body_size
+    limit, seconds = service.settings.max_body_size, service.settings.body_timeout
     documented: dict[str, Any] = {
         "openapi_extra": _request_body(service.settings),
         "responses": {
+            408: {"description": "The body did not come in time."},
             413: {"description": "The body is too large."},
             422: {"description": "The body is not a JSON array of 10 finite numbers."},
         },
@@ -115,11 +147,11 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
 
     async def predict(request: Request) -> JSONResponse:
         """Call the model for this request alone."""
-        return JSONResponse(await service.predict_alone(await read_row(request, limit)))
+        return JSONResponse(await service.predict_alone(await read_row(request, limit, seconds)))
 
     async def optimized_predict(request: Request) -> JSONResponse:
         """Put this request into a batch with others."""
-        return JSONResponse(await service.batcher.process(await read_row(request, limit)))
+        return JSONResponse(await service.batcher.process(await read_row(request, limit, seconds)))
 
     app.post("/predict", response_model=float, **documented)(predict)
     documented["responses"] = documented["responses"] | batch_answers
@@ -157,7 +189,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 
 
 def _request_body(settings: Settings) -> dict[str, Any]:
-    described = Description.model_validate_json(settings.model_file.with_suffix(".json").read_text())
+    described = settings.description
     schema = ROW.json_schema() | {
         "title": "Measurements",
         "description": "In this order: " + ", ".join(described.features),
@@ -176,8 +208,14 @@ def _end_cleanly_on_sigterm() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     handler: Any = signal.getsignal(signal.SIGTERM)
-    if isinstance(getattr(handler, "__self__", None), uvicorn.Server):
-        signal.signal(signal.SIGTERM, lambda _, frame: handler(signal.SIGINT, frame))
+    server = getattr(handler, "__self__", None)
+    if isinstance(server, uvicorn.Server):
+
+        def end(_: int, frame: FrameType | None) -> None:
+            if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
+                handler(signal.SIGINT, frame)
+
+        signal.signal(signal.SIGTERM, end)
 
 
 app = create_app(read_settings())

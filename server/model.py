@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ASSETS = Path(__file__).parent.parent / "assets"
 MODEL_FILE = ASSETS / "diabetes.keras"
 DESCRIPTION_FILE = MODEL_FILE.with_suffix(".json")
 
+FEATURES = 10
+"""Numbers in a row."""
+
 Rows: TypeAlias = npt.NDArray[np.float32]
 ModelCall: TypeAlias = Literal["keras", "compiled"]
+
+
+def _not_zero(value: float) -> float:
+    if value == 0:
+        msg = "a scale is not 0"
+        raise ValueError(msg)
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Scale = Annotated[Number, AfterValidator(_not_zero)]
 
 
 class Description(BaseModel):
@@ -24,12 +38,25 @@ class Description(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: list[str]
-    mean: list[float]
-    scale: list[float]
-    target_mean: float
-    target_scale: float
-    r_squared: float
-    example: list[float]
+    mean: list[Number]
+    scale: list[Scale]
+    target_mean: Number
+    target_scale: Scale
+    r_squared: Number
+    example: list[Number]
+
+    @model_validator(mode="after")
+    def _one_for_each_feature(self) -> Self:
+        for name in ("features", "mean", "scale", "example"):
+            count = len(getattr(self, name))
+            if count != FEATURES:
+                msg = f"{name} has {count} elements and not {FEATURES}"
+                raise ValueError(msg)
+        return self
+
+
+class ModelFileError(ValueError):
+    """The model file is none that this server can use."""
 
 
 class NoPredictionError(ValueError):
@@ -43,13 +70,17 @@ class Model:
         """Load the network from `file` and its description from the JSON file beside it.
 
         `call` is "keras" (`model.predict`, what most people write) or "compiled" (one `tf.function` for
-        every batch size, traced once).
+        every batch size, traced once). Raises ModelFileError.
         """
         import keras  # noqa: PLC0415 - TensorFlow takes seconds to import; only a server that starts needs it
         import tensorflow as tf  # noqa: PLC0415
 
         self.description = Description.model_validate_json(file.with_suffix(".json").read_text())
-        network = keras.saving.load_model(file, compile=False)
+        try:
+            network = keras.saving.load_model(file, compile=False)
+        except Exception as error:
+            msg = f"{file} cannot be loaded by Keras: {_first_line(error)}"
+            raise ModelFileError(msg) from error
         self._mean = np.asarray(self.description.mean)
         self._scale = np.asarray(self.description.scale)
         self._call: Callable[[Rows], Rows]
@@ -73,6 +104,20 @@ class Model:
         ]
 
     def warm_up(self, largest: int) -> None:
-        """Run one row and the largest batch, so that no caller pays for tracing and first allocations."""
-        for size in (1, largest):
-            self.predict([self.description.example] * size)
+        """Run one row and the largest batch, so that no caller pays for tracing and first allocations.
+
+        Raises ModelFileError when the model cannot predict its own example.
+        """
+        try:
+            answers = [self.predict([self.description.example] * size)[0] for size in (1, largest)]
+        except Exception as error:
+            msg = f"the model cannot predict its example: {_first_line(error)}"
+            raise ModelFileError(msg) from error
+        for answer in answers:
+            if isinstance(answer, NoPredictionError):
+                msg = f"the model cannot predict its example: {answer}"
+                raise ModelFileError(msg)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

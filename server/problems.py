@@ -6,19 +6,19 @@ it may be what cannot be encoded. Too large a body is 413 in the same shape.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
 from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
 
-from .model import NoPredictionError
-
-FEATURES = 10
+from .model import FEATURES, NoPredictionError
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Row = Annotated[list[Number], Field(min_length=FEATURES, max_length=FEATURES)]
@@ -30,23 +30,25 @@ class BodyTooLargeError(Exception):
     """The body has more bytes than allowed."""
 
 
-async def read_row(request: Request, limit: int) -> list[float]:
-    """Return the row of numbers in the body of a request; at most `limit` bytes of it are kept.
+async def read_row(request: Request, limit: int, seconds: float) -> list[float]:
+    """Return the row of numbers in the body of a request: at most `limit` bytes that come within `seconds`.
 
     A body without a Content-Type is taken as JSON, as the clients of the original benchmark send it.
-    Raises RequestValidationError or BodyTooLargeError.
+    Raises RequestValidationError, BodyTooLargeError, TimeoutError or ClientDisconnect.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         msg = "send the numbers as JSON with Content-Type: application/json"
         raise RequestValidationError([_problem("content_type", ("header", "content-type"), msg)])
-    if int(request.headers.get("content-length", "0")) > limit:  # uvicorn refuses what is no number
+    length = request.headers.get("content-length", "").lstrip("0")  # uvicorn refuses what is no number
+    if len(length) > len(str(limit)) or int(length or "0") > limit:
         raise BodyTooLargeError
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise BodyTooLargeError
+    async with asyncio.timeout(seconds):  # a client that stalls would keep the server from stopping
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise BodyTooLargeError
     try:
         return ROW.validate_json(bytes(body))
     except ValidationError as error:
@@ -71,6 +73,15 @@ def add_handlers(app: FastAPI, limit: int) -> None:
     async def too_large(_: Request, __: BodyTooLargeError) -> JSONResponse:
         text = f"the body has more than {limit} bytes; send {FEATURES} numbers"
         return JSONResponse({"detail": [_problem("too_large", ("body",), text)]}, 413)
+
+    @app.exception_handler(TimeoutError)
+    async def too_slow(_: Request, __: TimeoutError) -> JSONResponse:
+        text = "the body did not come in time: send all that its Content-Length says"
+        return JSONResponse({"detail": [_problem("too_slow", ("body",), text)]}, 408)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
 
     @app.exception_handler(NoPredictionError)
     async def no_prediction(_: Request, error: NoPredictionError) -> JSONResponse:

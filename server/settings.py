@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from batchers import BatcherOptions, OptionError, Options
 from batchers.decorator import Backend
 
-from .model import MODEL_FILE, ModelCall
+from .model import MODEL_FILE, Description, ModelCall
 
 PREFIX = "BATCHER_"
 
@@ -24,37 +25,73 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 def _limit(value: int) -> int:
     if value < 1 and value != -1:
-        msg = "must be 1 or more, or -1 for no limit"
-        raise ValueError(msg)
+        raise ValueError
     return value
 
 
-def _existing(file: Path) -> Path:
-    for needed in (file, file.with_suffix(".json")):
-        if not needed.is_file():
+def _usable(file: Path) -> Path:
+    """Refuse what can be seen to be no model file without loading TensorFlow."""
+    beside = file.with_suffix(".json") if file.name else file
+    for needed in (file, beside):
+        try:
+            found = needed.is_file()
+        except OSError:  # a name that no file can have
+            found = False
+        if not found:
             msg = f"{needed} does not exist: name a model file, or make one with 'python -m server.train'"
             raise ValueError(msg)
+    if not zipfile.is_zipfile(file):
+        msg = f"{file} is no .keras file: make one with 'python -m server.train'"
+        raise ValueError(msg)
+    read_description(file)
     return file
 
 
+def read_description(file: Path) -> Description:
+    """Return the description beside a model file. ValueError, in one line, when it is not one."""
+    beside = file.with_suffix(".json")
+    try:
+        return Description.model_validate_json(beside.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        msg = f"{beside} does not describe the model: {where + ': ' if where else ''}{problem['msg']}"
+        raise ValueError(msg) from None
+
+
 Limit = Annotated[int, AfterValidator(_limit)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+LIMIT = "a whole number, 1 or more, or -1 for no limit"
 
 
 class Settings(BaseSettings):
-    """The server's settings. Each is an environment variable; `batchers.Options` says what limits mean."""
+    """The server's settings. Each is an environment variable; `batchers.Options` says what limits mean.
+
+    The descriptions say what is allowed, in the words of an error message.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, validate_default=True)
 
-    backend: Backend = "asyncio"
-    max_batch_size: Limit = 256
-    max_queue_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    concurrency: Limit = 1
-    max_queue_size: Limit = 1024
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_body_size: Annotated[int, Field(ge=1)] = 65_536
-    """Bytes of a request's body at most."""
-    model_call: ModelCall = Field("compiled", validation_alias="MODEL_CALL")
-    model_file: Annotated[Path, AfterValidator(_existing)] = Field(MODEL_FILE, validation_alias="MODEL_FILE")
+    backend: Backend = Field("asyncio", description="threading or asyncio")
+    max_batch_size: Limit = Field(256, description=LIMIT)
+    max_queue_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="a number of seconds, 0 or more; unset: no waiting for more items"
+    )
+    concurrency: Limit = Field(1, description=LIMIT)
+    max_queue_size: Limit = Field(1024, description=LIMIT)
+    timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
+    max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")
+    body_timeout: Seconds = Field(0.9, description="a number of seconds above 0")
+    model_call: ModelCall = Field("compiled", validation_alias="MODEL_CALL", description="compiled or keras")
+    model_file: Annotated[Path, AfterValidator(_usable)] = Field(
+        MODEL_FILE, validation_alias="MODEL_FILE", description="a .keras file with a .json file beside it"
+    )
+
+    @property
+    def description(self) -> Description:
+        """What the model file needs beside it."""
+        return read_description(self.model_file)
 
     def batcher_options(self) -> BatcherOptions:
         """Return the options of the batcher."""
@@ -93,8 +130,9 @@ def _unknown_variables() -> str:
     known = [_variable(field) for field in Settings.model_fields]
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            close = get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            short = {variable.removeprefix(PREFIX): variable for variable in known}
+            close = get_close_matches(name.upper().removeprefix(PREFIX), short, n=1)
+            hint = f"did you mean {short[close[0]]}?" if close else f"known are {', '.join(known)}"
             return f"the environment variable {name} is not known; {hint}"
     return ""
 
@@ -105,8 +143,9 @@ def _one_line(error: ValidationError | OptionError) -> str:
     found: dict[str, str] = {}
     details: Any
     for details in error.errors():
-        name = str(details["loc"][0])
-        variable = _variable(name) if name in Settings.model_fields else name
-        text = details["msg"].removeprefix("Value error, ")
-        found.setdefault(variable, f"{variable}={details['input']!s}: {text}")
+        name = next(field for field in Settings.model_fields if details["loc"][0] in {field, _variable(field)})
+        variable = _variable(name)
+        reason = str(details.get("ctx", {}).get("error", ""))
+        allowed = reason or f"must be {Settings.model_fields[name].description}"
+        found.setdefault(variable, f"{variable}={details['input']!s}: {allowed}")
     return "; ".join(found.values())

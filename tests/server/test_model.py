@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import random
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from batchers import create_batcher
-from server.model import DESCRIPTION_FILE, MODEL_FILE, Description, Model, NoPredictionError
+from server.model import DESCRIPTION_FILE, MODEL_FILE, Description, Model, ModelFileError, NoPredictionError
 
 DESCRIPTION = Description.model_validate_json(DESCRIPTION_FILE.read_text())
 
@@ -75,6 +76,17 @@ def test_rows_beyond_single_precision_fail_alone(model: Model) -> None:
 
     assert isinstance(results[1], NoPredictionError)
     check_near([results[0], results[2]], model.predict([good]) * 2)
+
+
+def test_a_model_that_cannot_predict_its_example(model: Model) -> None:
+    """It is refused before anybody asks it."""
+    broken = copy.copy(model)
+    broken.description = DESCRIPTION.model_copy(update={"example": [1e300] * 10})
+    with pytest.raises(ModelFileError, match="cannot predict its example: the numbers are too large"):
+        broken.warm_up(2)
+    broken._call = lambda _: None  # type: ignore[assignment,return-value]
+    with pytest.raises(ModelFileError, match="cannot predict its example"):
+        broken.warm_up(2)
 
 
 def test_the_description() -> None:
