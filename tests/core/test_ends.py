@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from batchers.core import Core
-from batchers.decisions import Run
-from batchers.errors import OptionError, QueueFullError
+from batchers.decisions import Batch, Done, Expire, Run
+from batchers.errors import BatcherStoppedError, OptionError, QueueFullError
 from batchers.lanes import Ticket
 from batchers.options import Options
+from batchers.outcomes import Err, Failed
 
 
 def test_more_items_than_the_queue_ever_takes() -> None:
@@ -38,3 +39,100 @@ def test_what_was_abandoned() -> None:
     assert before == (False, False)
     assert (core.abandoned, core.done) == (True, True)
     assert list(core.finish(decision.batch, [1], 1.0)) == []
+
+
+def running(core: Core[int, int], now: float) -> Batch[int]:
+    """Return the batch that goes now."""
+    decision = core.decide(now)
+    assert isinstance(decision, Run)
+    return decision.batch
+
+
+def test_what_stopped_callers_are_told() -> None:
+    """Whether it ran or waited, and what would have served it."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    core.offer([Ticket(0), Ticket(1)], 0.0)
+    running(core, 0.0)
+
+    told = [str(outcome.error) for _, outcome in core.abandon() if isinstance(outcome, Err)]
+
+    text = "the batcher was stopped while the item {}; stop without force or timeout serves all"
+    assert told == [text.format("waited"), text.format("ran")]
+    with pytest.raises(BatcherStoppedError, match=r"^the batcher is stopped; make a new one$"):
+        core.offer([Ticket(2)], 0.0)
+
+
+def test_what_late_callers_are_told() -> None:
+    """How long it was, where the item was, and what helps."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    core.offer([Ticket(0, deadline=3.0), Ticket(1, deadline=3.0)], 1.0)
+    running(core, 1.0)
+    decision = core.decide(3.5)
+    assert isinstance(decision, Expire)
+
+    told = [str(outcome.error) for _, outcome in decision.settled if isinstance(outcome, Err)]
+
+    text = "no answer after 2.500 s: the item was still {}; give it a longer timeout, or add capacity"
+    assert told == [text.format("in a running batch"), text.format("in the queue")]
+
+
+def test_statistics() -> None:
+    """Two batches, of two items and of one; they waited 1, 1 and 4 seconds and took 2 and 5."""
+    core: Core[int, int] = Core(Options(max_batch_size=2))
+    core.offer([Ticket(0), Ticket(1), Ticket(2)], 10.0)
+    first = running(core, 11.0)
+    core.finish(first, [0, 1], 13.0)
+    second = running(core, 14.0)
+    core.finish(second, [2], 19.0)
+    stats = core.stats()
+
+    assert (stats.batches, stats.completed, stats.submitted) == (2, 3, 3)
+    assert (stats.batch_size.total, stats.batch_size.count) == (3, 2)
+    assert (stats.queue_wait.total, stats.queue_wait.count) == (6, 3)
+    assert (stats.service_time.total, stats.service_time.count) == (7, 2)
+
+
+def test_a_collapse_gives_up_every_ticket_once() -> None:
+    """Those of running and of divided batches and those that wait; not those that have left."""
+    core: Core[int, int] = Core(Options(max_batch_size=4, concurrency=2, on_error="bisect"))
+    tickets = [Ticket(n, deadline=100.0) for n in range(12)]
+    core.offer(tickets, 0.0)
+    first, second = running(core, 0.0), running(core, 0.0)
+    core.finish(first, Failed(ValueError()), 1.0)
+    for number in (1, 5, 9):
+        core.withdraw(tickets[number])
+
+    given_up = core.collapse()
+
+    assert sorted(ticket.number - 1 for ticket in given_up) == [0, 2, 3, 4, 6, 7, 8, 10, 11]
+    assert all(ticket.item is None and not core.withdraw(ticket) for ticket in tickets)
+    stats = core.stats()
+    assert (stats.stopped, stats.cancelled, stats.queued, stats.running) == (9, 3, 0, 0)
+    assert (core.closed, core.abandoned, core.done, core.in_flight) == (True, True, True, 0)
+    assert isinstance(core.decide(200.0), Done)
+    assert list(core.finish(second, [4, 5, 6, 7], 2.0)) == []
+    assert core.collapse() == []
+    assert core.stats().stopped == 9
+
+
+def test_tickets_of_another_core() -> None:
+    """It lets them be."""
+    theirs: Core[int, int] = Core(Options())
+    mine: Core[int, int] = Core(Options())
+    ticket = Ticket(1)
+    theirs.offer([ticket], 0.0)
+
+    assert not mine.withdraw(ticket)
+    assert mine.stats().cancelled == mine.queued == 0
+    assert theirs.withdraw(ticket)
+
+
+def test_groups_are_forgotten_with_their_last_item() -> None:
+    """All but one, which the next items probably belong to."""
+    core: Core[int, int] = Core(Options(max_queue_size=-1))
+    tickets = [Ticket(n, group=n) for n in range(10)]
+    core.offer(tickets, 0.0)
+    for ticket in tickets:
+        core.withdraw(ticket)
+
+    assert list(core._lanes) == [9]
