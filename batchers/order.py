@@ -43,10 +43,7 @@ class Order(Generic[M]):
     def discard(self, member: M) -> None:
         """Remove a member, if it is one."""
         self._keys.pop(member, None)
-        if self._heap is not None:
-            if not self._keys:
-                self._keys.clear()  # a dict keeps the room of a burst until then
-            self._forget_stale()
+        self._forget_stale()
 
     def first(self) -> M:
         """Return the member with the smallest key; IndexError when there is none."""
@@ -68,3 +65,4 @@ class Order(Generic[M]):
     def _forget_stale(self) -> None:
         if self._heap is not None and len(self._heap) > 2 * len(self._keys) + 16:
             self._heap = None
+            self._keys = dict(self._keys)  # the old one keeps the room of a burst
