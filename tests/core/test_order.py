@@ -67,7 +67,9 @@ def test_a_burst_gives_its_memory_back() -> None:
     for member in range(10_000):
         order.put(member, member)
     assert order.first() == 0
-    for member in range(10_000):
+    for member in range(9_999):
         order.discard(member)
+        assert order.first() == member + 1
+    order.discard(9_999)
     assert entries(order) < 20
     assert order._keys.__sizeof__() < dict.fromkeys(range(40)).__sizeof__()
