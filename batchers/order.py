@@ -63,6 +63,7 @@ class Order(Generic[M]):
         return self._keys[self.first()]
 
     def _forget_stale(self) -> None:
-        if self._heap is not None and len(self._heap) > 2 * len(self._keys) + 16:
+        heap, keys = self._heap, self._keys
+        if heap is not None and (not keys or len(heap) > 2 * len(keys) + 16):
             self._heap = None
-            self._keys = dict(self._keys)  # the old one keeps the room of a burst
+            self._keys = dict(keys)  # the old one keeps the room of a burst
