@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchers.core import Core
-from batchers.decisions import Batch, Done, Expire, Run
+from batchers.decisions import Batch, Done, Expire, Run, Wait
 from batchers.errors import BatcherStoppedError, OptionError, QueueFullError
 from batchers.lanes import Ticket
 from batchers.options import Options
@@ -136,3 +136,66 @@ def test_groups_are_forgotten_with_their_last_item() -> None:
         core.withdraw(ticket)
 
     assert list(core._lanes) == [9]
+
+
+def window_core(batch: int) -> Core[str, str]:
+    """Return a core that holds what is not full for ten seconds."""
+    return Core(Options(max_batch_size=batch, max_queue_time=10.0))
+
+
+def offered(core: Core[str, str], items: list[str], now: float) -> list[Ticket[str]]:
+    """Hand in items whose first letter is their group and whose second is their priority."""
+    tickets = [Ticket(item, item[0], int(item[1])) for item in items]
+    core.offer(tickets, now)
+    return tickets
+
+
+def test_the_most_urgent_of_the_full_groups_goes() -> None:
+    """Whichever was full first, while a more urgent one is held."""
+    core = window_core(2)
+    offered(core, ["a1", "a1", "b2", "b2", "c3"], 0.0)
+    seen = []
+    while isinstance(decision := core.decide(0.0), Run):
+        seen.append(decision.batch.items)
+        core.finish(decision.batch, list(decision.batch.items), 0.0)
+
+    assert seen == [["b2", "b2"], ["a1", "a1"]]
+
+
+def test_a_group_that_is_full_no_more_is_held_again() -> None:
+    """One of its callers has left."""
+    core = window_core(2)
+    tickets = offered(core, ["a1", "a1", "c3"], 0.0)
+    core.withdraw(tickets[0])
+
+    decision = core.decide(0.0)
+    assert isinstance(decision, Wait)
+    assert decision.until == 10.0
+
+
+def test_the_oldest_group_goes_at_its_time() -> None:
+    """Exactly then, also behind a more urgent one that came later."""
+    core = window_core(5)
+    offered(core, ["a1"], 0.0)
+    offered(core, ["b2"], 1.0)
+    assert isinstance(core.decide(9.999), Wait)
+    decision = core.decide(10.0)
+    assert isinstance(decision, Run)
+    assert decision.batch.items == ["a1"]
+
+
+def test_a_group_whose_hash_has_changed() -> None:
+    """It cannot be forgotten, and it does not matter."""
+
+    class Key:
+        value = 1
+
+        def __hash__(self) -> int:
+            return self.value
+
+    key = Key()
+    core: Core[int, int] = Core(Options())
+    core.offer([Ticket(0, group=key), Ticket(1)], 0.0)
+    key.value = 2
+    assert isinstance(core.decide(0.0), Run)
+    assert core.queued == 1

@@ -95,13 +95,15 @@ def test_few_tombstones_are_not_worth_a_new_deque() -> None:
 
 def test_tombstones_on_the_way_of_a_batch() -> None:
     """Taken out with it, and never in it."""
-    tickets = [Ticket(n) for n in range(6)]
+    tickets = [Ticket(n) for n in range(8)]
     lane = lane_of(tickets)
     bucket = tickets[0].bucket
-    for number in (1, 2, 4):
+    for number in (1, 2, 5, 6):
         leave(lane, tickets[number])
-    assert bucket.dead == 3
+    assert bucket.dead == 4
     assert lane.take(2, inf) == [tickets[0], tickets[3]]
+    assert (len(bucket.tickets), bucket.dead, lane.size) == (4, 2, 2)
+    assert lane.take(1, inf) == [tickets[4]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (1, 0, 1)
 
 
