@@ -25,9 +25,9 @@ async def test_never_empty_never_too_large(make: Make, gate: Gate, flavour: Flav
 async def test_no_limit(make: Make, gate: Gate, flavour: Flavour) -> None:
     """-1 takes everything that waits."""
     batcher = make(gate.function(flavour), max_batch_size=-1, max_queue_size=-1)
-    tasks = [asyncio.create_task(batcher.process(n)) for n in range(3000)]
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(1500)]
     await until(lambda: gate.started == 1)
-    await until(lambda: batcher.stats().queued == 3000 - len(gate.seen[0]))
+    await until(lambda: batcher.stats().queued == 1500 - len(gate.seen[0]))
     gate.open()
     await asyncio.gather(*tasks)
 

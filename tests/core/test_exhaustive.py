@@ -47,12 +47,16 @@ def explore(limits: Limits, events: list[Event], depth: int) -> int:
             world = World(limits)
             steps = [*path, number]
             try:
-                possible = [events[step][1](world) for step in steps]
+                world.known = True
+                for step in path:
+                    events[step][1](world)
+                world.known = False
+                possible = events[number][1](world)
             except Exception as error:
                 names = ", ".join(events[step][0] for step in steps)
                 raise AssertionError(f"{limits}: {names}") from error
             key = world.plain.key()
-            if possible[-1] and key not in seen:
+            if possible and key not in seen:
                 seen.add(key)
                 reached.append(steps)
         paths = reached
