@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from batchers import Batcher, create_batcher
 
 from .metrics import make_registry
-from .model import FEATURES, Model, ModelFileError
+from .model import FEATURES, ModelFileError, Predictor, load
 from .problems import ROW, add_handlers, read_row
 from .settings import Settings, read_settings
 
@@ -44,7 +44,7 @@ class Service:
         self.settings = settings
         self.ready = False
         self.problem = ""
-        self.model: Model | None = None
+        self.model: Predictor | None = None
         self.batcher: Batcher[list[float], float] = create_batcher(
             settings.backend, self._predict, **settings.batcher_options()
         )
@@ -56,7 +56,7 @@ class Service:
         ModelFileError.
         """
         try:
-            self.model = await run_in_threadpool(Model, self.settings.model_file, self.settings.model_call)
+            self.model = await run_in_threadpool(load, self.settings.model_file, self.settings.model_call)
             await run_in_threadpool(self.model.warm_up, self.settings.largest_batch)
         except ModelFileError as error:
             self.problem = f"error: MODEL_FILE={self.settings.model_file}: {error}"

@@ -1,10 +1,13 @@
-"""The model: loading it, and the two ways to call it."""
+"""The model: loading it, and the ways to call it."""
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ FEATURES = 10
 """Numbers in a row."""
 
 Rows: TypeAlias = npt.NDArray[np.float32]
-ModelCall: TypeAlias = Literal["keras", "compiled"]
+ModelCall: TypeAlias = Literal["keras", "compiled", "emulated"]
 
 
 def _not_zero(value: float) -> float:
@@ -63,10 +66,22 @@ class NoPredictionError(ValueError):
     """The model has no finite prediction for a row: its numbers are too large for it."""
 
 
+class Predictor(Protocol):
+    """What the server needs of a model."""
+
+    def predict(self, rows: list[list[float]]) -> list[float | NoPredictionError]:
+        """Return one prediction for each row of 10 finite numbers; an exception where there is none."""
+        ...
+
+    def warm_up(self, largest: int) -> None:
+        """Run one row and the largest batch, so that no caller pays for what only the first calls need."""
+        ...
+
+
 class Model:
     """The trained network with its scaling. Rows and predictions are in the units of the data."""
 
-    def __init__(self, file: Path, call: ModelCall) -> None:
+    def __init__(self, file: Path, call: Literal["keras", "compiled"]) -> None:
         """Load the network from `file` and its description from the JSON file beside it.
 
         `call` is "keras" (`model.predict`, what most people write) or "compiled" (one `tf.function` for
@@ -117,6 +132,38 @@ class Model:
             if isinstance(answer, NoPredictionError):
                 msg = f"the model cannot predict its example: {answer}"
                 raise ModelFileError(msg)
+
+
+class Emulated:
+    """No model, but the time that one takes on one device: 11 ms and 0.01 ms for each row, one call at a time.
+
+    The times of the benchmark that this project began with, on every machine. The interpreter is free
+    meanwhile. It predicts the sum of a row.
+    """
+
+    CALL, ROW = 0.011, 0.000_01
+    """Seconds."""
+
+    def __init__(self) -> None:
+        """Be ready at once."""
+        self._device = threading.Lock()
+
+    def predict(self, rows: list[list[float]]) -> list[float | NoPredictionError]:
+        """Return the sum of each row; an exception where it is not finite."""
+        with self._device:
+            time.sleep(self.CALL + self.ROW * len(rows))
+        sums = map(sum, rows)
+        return [
+            value if math.isfinite(value) else NoPredictionError("the numbers are too large") for value in sums
+        ]
+
+    def warm_up(self, largest: int) -> None:
+        """Do nothing: no call is slower than another."""
+
+
+def load(file: Path, call: ModelCall) -> Predictor:
+    """Return what `MODEL_CALL` names. Raises ModelFileError."""
+    return Emulated() if call == "emulated" else Model(file, call)
 
 
 def _first_line(error: Exception) -> str:

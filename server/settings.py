@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
     max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")
     body_timeout: Seconds = Field(0.9, description="a number of seconds above 0")
-    model_call: ModelCall = Field("compiled", validation_alias="MODEL_CALL", description="compiled or keras")
+    model_call: ModelCall = Field(
+        "compiled", validation_alias="MODEL_CALL", description="compiled, keras or emulated"
+    )
     model_file: Annotated[Path, AfterValidator(_usable)] = Field(
         MODEL_FILE, validation_alias="MODEL_FILE", description="a .keras file with a .json file beside it"
     )

@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 from batchers import create_batcher
-from server.model import DESCRIPTION_FILE, MODEL_FILE, Description, Model, ModelFileError, NoPredictionError
+from server.model import (
+    DESCRIPTION_FILE,
+    MODEL_FILE,
+    Description,
+    Emulated,
+    Model,
+    ModelFileError,
+    NoPredictionError,
+)
 
 DESCRIPTION = Description.model_validate_json(DESCRIPTION_FILE.read_text())
 
@@ -94,3 +102,22 @@ def test_the_description() -> None:
     assert len(DESCRIPTION.features) == len(DESCRIPTION.mean) == len(DESCRIPTION.scale) == 10
     assert DESCRIPTION.r_squared >= 0.35
     assert set(json.loads(DESCRIPTION_FILE.read_text())) == set(Description.model_fields)
+
+
+def test_the_emulated_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its time, one call after the other, and predicts sums."""
+    slept: list[float] = []
+    at_once: list[bool] = []
+    device = Emulated()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        at_once.append(device._device.locked())
+
+    monkeypatch.setattr("time.sleep", sleep)
+    results = device.predict([[1.0, 2.0], [1e308, 1e308], [0.5, 0.5]])
+
+    assert (results[0], results[2]) == (3.0, 1.0)
+    assert isinstance(results[1], NoPredictionError)
+    assert slept == [pytest.approx(0.01103)]
+    assert at_once == [True]

@@ -79,7 +79,7 @@ def test_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BATCHER_BODY_TIMEOUT", "-1", "above 0"),
         ("BATCHER_TIMEOUT", "", "above 0; unset: no limit"),
         ("BATCHER_TIMEOUT", "0", "above 0"),
-        ("MODEL_CALL", "fast", "compiled or keras"),
+        ("MODEL_CALL", "fast", "compiled, keras or emulated"),
         ("MODEL_FILE", "/nowhere/model.keras", "python -m server.train"),
         ("MODEL_FILE", "", "python -m server.train"),
         ("MODEL_FILE", "/" + 300 * "x", "does not exist"),
