@@ -15,7 +15,7 @@ help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make check   run the linters and type checkers"
-	@echo "make bench   run the micro-benchmarks"
+	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
 	@echo "make train   train the model anew and write assets/diabetes.*"
 	@echo "make lock    pin the newest versions in requirements/"
 	@echo "make clean   remove what the other targets have made"
@@ -49,8 +49,8 @@ check: $(VENV)/dev.installed
 	@$(BIN)/python -m pytest -q tests/test_project.py
 
 bench: $(VENV)/dev.installed
-	@echo "== Running the micro-benchmarks"
-	@$(BIN)/python -m pytest --benchmark-only
+	@echo "== Measuring, then writing the tables of BENCHMARK.md and what is in assets"
+	@$(BIN)/python -m benchmarks quick
 
 train: $(VENV)/dev.installed
 	@$(BIN)/python -m server.train

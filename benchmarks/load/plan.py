@@ -1,0 +1,43 @@
+"""Which load measurements there are, and in which order."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from .run import Backend, Cell, ModelCall
+
+Scale = Literal["quick", "full"]
+
+ABBA: tuple[Backend, ...] = ("threading", "asyncio", "asyncio", "threading")
+"""Whatever drifts evenly while they run, drifts for both alike."""
+
+ORIGINALS = {
+    "predict": Cell(path="/predict", model_call="emulated", ramp="v0.1.0"),
+    "optimized_predict": Cell(
+        path="/optimized_predict", backend="threading", model_call="emulated", ramp="v0.1.0"
+    ),
+    "optimized_predict_v0.2.0": Cell(
+        path="/optimized_predict", backend="asyncio", model_call="emulated", ramp="v0.2.0"
+    ),
+}
+"""The plots of the original report, with its ramps, on a model that takes what its model took."""
+
+
+def cells(scale: Scale) -> dict[str, Cell]:
+    """Return the measurements by their names, in order.
+
+    A full one has 3000 users, 30 s to come and two and a half minutes to stay; the original's ramps are as long
+    as they were there. A quick one has a fifth of the users and a twentieth of the time.
+    """
+    shrunk = {"most_users": 600, "time_scale": 0.05} if scale == "quick" else {"time_scale": 0.5}
+    found = {
+        f"load/original/{name}": cell.model_copy(update=shrunk if scale == "quick" else {})
+        for name, cell in ORIGINALS.items()
+    }
+    for call in get_args(ModelCall):
+        found[f"load/predict-{call}"] = Cell(path="/predict", model_call=call).model_copy(update=shrunk)
+        for number, backend in enumerate(ABBA):
+            name = f"load/optimized_predict-{call}-{backend}-{number // 2 + 1}"
+            cell = Cell(path="/optimized_predict", backend=backend, model_call=call)
+            found[name] = cell.model_copy(update=shrunk)
+    return found

@@ -1,0 +1,70 @@
+"""Results in files: one for each measurement, written as soon as it is finished.
+
+So an interrupted run loses nothing that was finished, and goes on where it was. A file that is not what it should
+be is told in one line, and is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .environment import ROOT, Environment
+
+RESULTS = ROOT / "assets" / "results"
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class ResultFileError(Exception):
+    """A file in `assets/results` is no result."""
+
+
+class Result(BaseModel, Generic[R]):
+    """One measurement: what was measured, how, where, and what came out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    scale: str
+    """"full", or "quick" for a run that is shorter and says less."""
+    environment: Environment
+    measured: R
+
+
+def path_of(name: str) -> Path:
+    """Return the file of a measurement; its name may have folders in it."""
+    return RESULTS / f"{name}.json"
+
+
+def write(result: Result[R]) -> None:
+    """Write a result, all of it or nothing."""
+    file = path_of(result.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w") as opened:
+            opened.write(result.model_dump_json(indent=1) + "\n")
+        Path(temporary).chmod(0o644)  # a temporary file is its owner's alone
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(name: str, kind: type[R]) -> Result[R] | None:
+    """Return a result, or None if it was not measured yet. ResultFileError when the file holds something else."""
+    file = path_of(name)
+    if not file.exists():
+        return None
+    try:
+        return Result[kind].model_validate_json(file.read_bytes())  # type: ignore[valid-type]  # known when it runs
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        msg = f"{file.relative_to(ROOT)}: {where}: {problem['msg']}; remove the file to measure it again"
+        raise ResultFileError(msg) from None

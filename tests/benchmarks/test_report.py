@@ -1,0 +1,208 @@
+"""The report says what the results say, and a result that is none is told in one line."""
+
+from __future__ import annotations
+
+import io
+import socket
+import warnings
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks import __main__ as command
+from benchmarks import report, results, servers
+from benchmarks.environment import ROOT, Environment, environment
+from benchmarks.load import plan
+from benchmarks.load.run import BOUNDS, Cell, LoadResult, Second, Summary, percentile
+from benchmarks.report import plots, tables
+from benchmarks.results import Result, ResultFileError
+
+HERE = Environment(cpu="a processor", cores=2, kernel="6", python="3", versions={"numpy": "2"}, commit="abc")
+
+
+def result(name: str, cell: Cell, mean: float = 0.0123) -> Result[LoadResult]:
+    """Return a measurement that was never made."""
+    second = Second(users=3, requests=4, failures=1, mean=mean, p95=None)
+    histogram = [0] * (len(BOUNDS) + 1)
+    histogram[10] = 4
+    top = Summary(
+        seconds=2,
+        requests_per_second=2.0,
+        failures_per_second=0.5,
+        failures={"timeout": 1},
+        mean=mean,
+        p50=0.01,
+        p95=0.02,
+        p99=0.03,
+        histogram=histogram,
+    )
+    measured = LoadResult(
+        cell=cell, seconds=[second] * 3, top=top, batch_size_mean=1.5, cpu_seconds=1.0, resident_bytes=10**8
+    )
+    return Result(name=name, scale="quick", environment=HERE, measured=measured)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fonts() -> None:
+    """Let matplotlib open its fonts, which it keeps, before tests look for what they leave behind."""
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_xlabel("text, $text$ and \N{SNOWMAN}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not every font has a snowman, so it looks into all of them
+        figure.savefig(io.BytesIO())
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let results and reports be in a folder of the test's own."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "ASSETS", tmp_path)
+    monkeypatch.setattr(report, "BENCHMARK", tmp_path / "BENCHMARK.md")
+    (tmp_path / "BENCHMARK.md").write_text(report_text())
+    return tmp_path
+
+
+def report_text() -> str:
+    """Return the text of BENCHMARK.md with its tables emptied."""
+    return tables.MARKER.sub(lambda found: found[1] + found[3], (ROOT / "BENCHMARK.md").read_text())
+
+
+def test_tables_say_what_the_results_say() -> None:
+    """BENCHMARK.md is as the command would write it."""
+    text = report.BENCHMARK.read_text()
+
+    assert set(tables.MARKER.findall(text)[0]) > {"environment"}
+    assert tables.fill(text) == text
+
+
+def test_pictures_are_as_new_as_their_results() -> None:
+    """Each carries the fingerprint of the files that it was drawn from."""
+    for name, found in report.originals().items():
+        expected = plots.fingerprint([results.path_of(found.name)])
+        with Image.open(report.ASSETS / report.PICTURES[name]) as picture:
+            assert picture.info[plots.SOURCE] == expected, name
+        assert (report.ASSETS / report.PAGES[name]).exists()
+    ours = tables.load_results()
+    if ours:
+        expected = plots.fingerprint(sorted(results.path_of(found.name) for found in ours))
+        with Image.open(report.ASSETS / plots.COMPARISON) as picture:
+            assert picture.info[plots.SOURCE] == expected
+
+
+def test_nothing_is_too_large() -> None:
+    """What is generated stays below two megabytes each."""
+    for file in report.ASSETS.rglob("*"):
+        assert file.is_dir() or file.stat().st_size < 2_000_000, file
+
+
+def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
+    """Every table, picture and page is written, and a second time changes nothing."""
+    for name, cell in plan.cells("full").items():
+        results.write(result(name, cell))
+    report.write()
+    text = (elsewhere / "BENCHMARK.md").read_text()
+
+    assert "not measured" not in text
+    assert "| optimized_predict-compiled-asyncio-1 | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 | 1.5 | 1.0 |" in text
+    assert "| predict-keras | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 |  | 1.0 |" in text
+    assert "a processor, 2 cores" in text
+    for file in [*report.PICTURES.values(), plots.COMPARISON]:
+        assert matplotlib.image.imread(elsewhere / file).shape[2] == 4
+    for file in report.PAGES.values():
+        page = (elsewhere / file).read_text()
+        assert "timeout" in page
+        assert "http" not in page.replace("xhttp", "")
+    report.write()
+    assert (elsewhere / "BENCHMARK.md").read_text() == text
+
+
+def test_a_report_of_nothing(elsewhere: Path) -> None:
+    """Rows say so."""
+    report.write()
+    assert "| predict-compiled | not measured |" in (elsewhere / "BENCHMARK.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', "[]", "\x00"])
+def test_a_file_that_is_no_result(elsewhere: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line that names it; it is left alone, and so are the others."""
+    file = results.path_of("load/predict-compiled")
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+
+    with pytest.raises(ResultFileError, match=r"results/load/predict-compiled\.json: .*; remove the file"):
+        results.read("load/predict-compiled", LoadResult)
+    assert command.main(["report"]) == 1
+    assert capsys.readouterr().err.startswith("error: results/load/predict-compiled.json")
+    assert file.read_text() == text
+
+
+def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured in the same way is kept; a server that dies costs its own measurement only."""
+    monkeypatch.setattr(command, "environment", lambda: HERE)
+    measured: list[Cell] = []
+
+    def measure(cell: Cell, _: int | None) -> LoadResult:
+        measured.append(cell)
+        if cell.path == "/predict" and cell.model_call == "keras":
+            msg = "the server has died"
+            raise servers.ServerError(msg)
+        return result("", cell).measured
+
+    monkeypatch.setattr(command, "measure_load", measure)
+    monkeypatch.setattr(report, "write", lambda: None)
+    count = len(plan.cells("quick"))
+    assert command.main(["quick"]) == 1
+    assert len(measured) == count
+    measured.clear()
+    assert command.main(["quick"]) == 1
+    assert [cell.model_call for cell in measured] == ["keras"]
+    measured.clear()
+    assert command.main(["quick", "--again", "--only", "original"]) == 0
+    assert len(measured) == 3
+    measured.clear()
+    assert command.main(["load", "--only", "compiled"]) == 0
+    assert len(measured) == 5, "another scale is another measurement"
+
+
+def test_a_port_that_is_taken() -> None:
+    """One line that says so."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with (
+            pytest.raises(servers.ServerError, match=r"did not start: .*address already in use"),
+            servers.serve({"MODEL_CALL": "emulated"}, port=taken.getsockname()[1]),
+        ):
+            pass
+
+
+def test_a_setting_that_is_wrong() -> None:
+    """The server's own line is passed on."""
+    with (
+        pytest.raises(servers.ServerError, match="did not start: error: BATCHER_BACKEND=foo: must be"),
+        servers.serve({"BATCHER_BACKEND": "foo"}),
+    ):
+        pass
+
+
+def test_the_environment() -> None:
+    """It knows the machine and what is installed."""
+    here = environment()
+
+    assert here.cores >= 1
+    assert here.cpu
+    assert here.versions["numpy"]
+    assert here.caption.startswith(here.cpu)
+
+
+def test_percentiles() -> None:
+    """Of many values, of two, and of one."""
+    assert percentile([float(n) for n in range(101)], 95) == 95.0
+    assert percentile([1.0, 2.0], 50) == 1.5
+    assert percentile([7.0], 99) == 7.0
