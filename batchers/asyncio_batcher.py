@@ -53,10 +53,12 @@ class AsyncioBatcher(Batcher[T, S]):
     served for up to 5 s.
     """
 
-    __slots__ = ("_loop_thread", "_tasks", "_timer", "_timer_at", "_workers")
+    __slots__ = ("_loop_thread", "_rests", "_tasks", "_timer", "_timer_at", "_workers")
 
     def _settle_in(self) -> None:
         self._tasks: dict[Batch[T], asyncio.Task[None]] = {}
+        # Awaitables that a sync function has returned, on their way to a loop.
+        self._rests: dict[Batch[T], tuple[Loop, Awaitable[Any]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._workers: calls.Workers | None = None
@@ -126,7 +128,9 @@ class AsyncioBatcher(Batcher[T, S]):
         try:
             if executor is None:
                 invoke = partial(calls.invoke, self._mark, function, batch.items)
-                self._own_workers().run(partial(self._take, batch, invoke))
+                with self._lock:
+                    if not self._stopped.done():  # given up since it was decided
+                        self._own_workers().run(partial(self._take, batch, invoke))
             else:
                 running = calls.send(executor, self._mark, function, batch.items)
                 running.add_done_callback(lambda done: self._take(batch, partial(calls.result_of, done)))
@@ -138,17 +142,28 @@ class AsyncioBatcher(Batcher[T, S]):
         try:
             result = result_of()
             if isawaitable(result):
-                with self._lock:
-                    self._leave_dead_home()
-                    self._on_home(None, self._start_rest, batch, result)
+                self._hand_over(batch, result)
                 return
             verdict: Verdict[Any] = judge(result, len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             verdict = Failed(calls.without_this_frame(error))
         self._complete(batch, verdict, calls.running_loop())
 
-    def _start_rest(self, batch: Batch[T], rest: Awaitable[Any]) -> None:
-        self._start_task(batch, asyncio.get_running_loop(), rest)
+    def _hand_over(self, batch: Batch[T], rest: Any) -> None:  # noqa: ANN401 - a coroutine, most of the time
+        with self._lock:
+            if self._stopped.done():
+                getattr(rest, "close", bool)()  # nobody waits for it
+                return
+            self._leave_dead_home()
+            if self._home is not None:
+                self._rests[batch] = (self._home, rest)
+            self._on_home(None, self._start_rest, batch)
+
+    def _start_rest(self, batch: Batch[T]) -> None:
+        with self._lock:
+            _, rest = self._rests.pop(batch, (None, None))
+        if rest is not None:  # else another loop has it
+            self._start_task(batch, asyncio.get_running_loop(), rest)
 
     def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
         work = self._run(batch, home, rest)
@@ -159,7 +174,10 @@ class AsyncioBatcher(Batcher[T, S]):
             self._complete(batch, Failed(calls.without_this_frame(error)), home)
             return
         if not task.done():  # an eager task factory may have run it already
-            self._tasks[batch] = task
+            with self._lock:
+                self._tasks[batch] = task
+                if self._stopped.done():
+                    task.cancel()  # given up since it was decided
             task.add_done_callback(partial(self._ended, batch, home))
 
     def _ended(self, batch: Batch[T], home: Loop, task: asyncio.Task[None]) -> None:
@@ -190,11 +208,11 @@ class AsyncioBatcher(Batcher[T, S]):
             self._rearm(here)
 
     def _own_workers(self) -> calls.Workers:
-        with self._lock:
-            if self._workers is None:
-                self._workers = calls.Workers(self._options.slots, f"{self.name}-worker")
-                self._finally(self._workers.stop_soon)
-            return self._workers
+        """Return the threads for sync functions. Lock held."""
+        if self._workers is None:
+            self._workers = calls.Workers(self._options.slots, f"{self.name}-worker")
+            self._finally(self._workers.stop_soon)
+        return self._workers
 
     # Living and moving
 
@@ -206,7 +224,7 @@ class AsyncioBatcher(Batcher[T, S]):
             self._home = home
             self._timer = None
             self._armed = inf
-            if self._tasks:
+            if self._tasks or self._rests:
                 calls.tell(home, self._look_after_strays)
             if not self._core.idle:
                 self._armed = -inf
@@ -240,8 +258,15 @@ class AsyncioBatcher(Batcher[T, S]):
                     del self._tasks[batch]
                     msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
                     settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
+            for batch, (loop, rest) in list(self._rests.items()):
+                if not loop.is_running():
+                    self._rests[batch] = (home, rest)
+                    home.call_soon(self._start_rest, batch, context=Context())
             self._rearm(home)
-            if any(task.get_loop() is not home for task in self._tasks.values()):
+            elsewhere = [task.get_loop() for task in self._tasks.values()] + [
+                loop for loop, _ in self._rests.values()
+            ]
+            if any(loop is not home for loop in elsewhere):
                 home.call_later(STRAY_SECONDS, self._look_after_strays)
         # Their callers are of a loop that is gone, or of one that may run again, or threads.
         deliver(settled, home)
@@ -252,7 +277,7 @@ class AsyncioBatcher(Batcher[T, S]):
         if home is not None and not home.is_closed() and self._timer is not None:
             self._on_home(here, self._timer.cancel)
         self._timer = None
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             loop = task.get_loop()
             if loop.is_running():
                 calls.tell(loop, task.cancel)
@@ -270,4 +295,4 @@ class AsyncioBatcher(Batcher[T, S]):
         return threads
 
     def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
-        return {task for task in self._tasks.values() if task.get_loop() is here}
+        return {task for task in list(self._tasks.values()) if task.get_loop() is here}

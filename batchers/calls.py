@@ -238,15 +238,15 @@ class Workers:
     def run(self, work: Callable[[], object]) -> None:
         """Let a thread do some work, which must not raise. BatcherError when there is none and none can start."""
         with self._lock:
-            if not self._free and len(self.threads) < self._most:
+            if self._free <= 0 and len(self.threads) < self._most:
                 try:
                     self.threads.add(OwnThread(self._serve, f"{self._name}-{len(self.threads) + 1}"))
+                    self._free += 1
                 except RuntimeError as error:
                     if not self.threads:  # else one of them does it later
                         msg = f"no thread can run the batch: {error}"
                         raise BatcherError(msg) from error
-            else:
-                self._free -= 1
+            self._free -= 1
             self._queue.put(work)
 
     def stop_soon(self) -> None:

@@ -62,7 +62,7 @@ class Core(Generic[T, S]):
     __slots__ = (
         *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect"),
         *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
-        *("_closed", "_abandoned", "_token"),
+        *("_closed", "_abandoned", "_token", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
         *("_batch_size", "_queue_wait", "_service_time", "_drain"),
@@ -85,6 +85,7 @@ class Core(Generic[T, S]):
         self._in_flight: dict[Batch[T], None] = {}
         self._closed = self._abandoned = False
         self._token = object()
+        self.torn = False  # whether an event was interrupted half-way, by a signal handler that raised
         self._number = 0
         self._queued = self._running = self._batches = 0
         self._completed = self._failed = self._cancelled = 0
@@ -108,6 +109,7 @@ class Core(Generic[T, S]):
             self._refuse(count)
         # First of all: a user's groups may raise while they are compared.
         lanes = [self._lane(ticket.group) for ticket in tickets]
+        self.torn = True
         for ticket, lane in zip(tickets, lanes, strict=True):
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
@@ -116,19 +118,23 @@ class Core(Generic[T, S]):
             if ticket.deadline < inf:
                 self._deadlines.put(ticket, (ticket.deadline, ticket.number))
         self._queued += count
+        self.torn = False
 
     def withdraw(self, ticket: Ticket[T]) -> bool:
         """Let a caller leave; return False when its outcome was already settled, or it is none of this core."""
         if ticket.state == SETTLED or ticket.bucket.lane.owner is not self._token:
             return False
+        self.torn = True
         self._leave(ticket)
         self._cancelled += 1
+        self.torn = False
         return True
 
     def finish(self, batch: Batch[T], verdict: Verdict[S], now: float) -> Settled[T, S]:
         """Free the slot of a batch and return what its callers get. An abandoned batch changes nothing."""
         if batch not in self._in_flight:
             return ()
+        self.torn = True
         del self._in_flight[batch]
         self._service_time.observe(now - batch.started)
         self._drain.observe(len(batch.tickets), batch.started, now)
@@ -136,6 +142,7 @@ class Core(Generic[T, S]):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
                 middle = len(batch.tickets) // 2
                 self._divided += (batch.tickets[:middle], batch.tickets[middle:])
+                self.torn = False
                 return ()
             verdict = verdict.each(len(batch.tickets))  # type: ignore[assignment]  # list is invariant
         settled = []
@@ -148,6 +155,7 @@ class Core(Generic[T, S]):
             else:
                 self._completed += 1
             settled.append((ticket, outcome))
+        self.torn = False
         return settled
 
     def close(self, *, force: bool) -> Settled[T, S]:
@@ -170,10 +178,7 @@ class Core(Generic[T, S]):
         return [*settled, *self._fail_stopped(running)]
 
     def collapse(self) -> list[Ticket[T]]:
-        """After an error inside: close, and give up every ticket, whatever state the structures are in.
-
-        Async exceptions (of signal handlers) can strike anywhere, also in the middle of an event.
-        """
+        """After an error inside: close, and give up every ticket, whatever state the structures are in."""
         tickets = [ticket for part in self._divided for ticket in part]
         for lane in self._lanes.values():
             tickets += lane.waiting()
@@ -189,6 +194,7 @@ class Core(Generic[T, S]):
         for members in (self._lanes, self._divided, self._in_flight):
             members.clear()
         self._by_rank, self._by_age, self._full, self._deadlines = Order(), Order(), Order(), Order()
+        self.torn = False
         return tickets
 
     # Decisions

@@ -58,7 +58,7 @@ class Batched(Generic[T, S]):
         self._function = function
         self._backend = backend
         self._options = options
-        self._key = f"@batched {self._title()} {next(_numbers)}"  # overrides and twins share a title
+        self._key = f"@batched {next(_numbers)} {self._title()}"  # overrides and twins share a title
         self.batcher: Batcher[T, S] = create_batcher(backend, function, **options)
 
     def __call__(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
@@ -93,13 +93,16 @@ class Batched(Generic[T, S]):
             slots = f"{owner.__name__}.__slots__"
             msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {slots}"
             raise BatcherError(msg) from None
-        slot = kept.get(self._key)
-        if slot is None or slot.obj is not obj:  # a copy of an object comes with the slot of the original
+        # By identity: a copy of an object comes with the slots of the original. Without a lock: it would be held
+        # in a fork, and when the collector runs code that comes here.
+        key = f"{self._key} of {id(obj)}"
+        slot = kept.get(key)
+        if slot is None or slot.obj is not obj:
             new = _Slot(obj, Batched(MethodType(self._function, obj), self._backend, self._options))
-            # Without a lock: it would be held in a fork, and when the collector runs code that comes here.
-            if slot is not None:
-                kept.pop(self._key, None)
-            slot = kept.setdefault(self._key, new)
+            for name, other in list(kept.items()):
+                if name.startswith(self._key) and other.obj is not obj:
+                    kept.pop(name, None)
+            slot = kept.setdefault(key, new)
         return cast("Batched[T, S]", slot.method)
 
     def __repr__(self) -> str:

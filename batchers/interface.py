@@ -217,7 +217,7 @@ class Batcher(Machinery[T, S]):
         threads = [thread for thread in self._threads(busy=not abandoned) if not thread.is_current]
         leftovers = {asyncio.wrap_future(thread.ended) for thread in threads} | self._leftovers(loop)
         if leftovers:
-            await asyncio.wait(leftovers, timeout=self._seconds_to(end, at_least=calls.GRACE))
+            await asyncio.wait(leftovers, timeout=self._seconds_to_end_threads(end, abandoned=abandoned))
         for thread in threads:
             thread.join()
 
@@ -238,10 +238,11 @@ class Batcher(Machinery[T, S]):
             raise BatcherError(msg)
         self._close(loop, force=force)
         concurrent.futures.wait((self._stopped,), self._seconds_to(end))
-        threads = self._threads(busy=not self._abandon(loop, timeout))
+        abandoned = self._abandon(loop, timeout)
+        threads = self._threads(busy=not abandoned)
         if threads:
             ends = [thread.ended for thread in threads]
-            concurrent.futures.wait(ends, self._seconds_to(end, at_least=calls.GRACE))
+            concurrent.futures.wait(ends, self._seconds_to_end_threads(end, abandoned=abandoned))
         for thread in threads:
             thread.join()
 
@@ -254,8 +255,14 @@ class Batcher(Machinery[T, S]):
             raise OptionError(msg)
         return self._clock() + timeout if timeout < threading.TIMEOUT_MAX else inf
 
-    def _seconds_to(self, end: float, at_least: float = 0.0) -> float | None:
-        return None if end == inf else max(end - self._clock(), at_least)
+    def _seconds_to(self, end: float) -> float | None:
+        return None if end == inf else max(end - self._clock(), 0.0)
+
+    def _seconds_to_end_threads(self, end: float, *, abandoned: bool) -> float | None:
+        """Return what is left of the timeout, or time to clean up if that is longer; None: no limit."""
+        if end == inf:
+            return calls.GRACE if abandoned else None
+        return max(end - self._clock(), calls.GRACE)
 
     async def is_running(self) -> bool:
         """Return whether an item was ever accepted and the batcher has not ended since."""
@@ -268,8 +275,7 @@ class Batcher(Machinery[T, S]):
         have interrupted a call of their own thread that holds the lock.
         """
         with self._lock:
-            if self._left:
-                self._forget_left()
+            self._tidy()
             return self._core.stats()
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from . import calls
 from .core import Core
-from .decisions import Batch, Decision, Done, Expire
+from .decisions import Batch, Decision, Done
 from .delivery import deliver, notify_cancelled
 from .errors import BatcherError, ItemCostError, OptionError
 from .lanes import Ticket
@@ -40,7 +41,7 @@ class Machinery(ABC, Generic[T, S]):
 
     __slots__ = (
         *("_options", "_function", "_is_async", "_mark", "_group_by", "_cost", "_timeout", "_orphaned"),
-        *("_core", "_lock", "_armed", "_left", "_stopped", "_home", "_finalizers", "__weakref__"),
+        *("_core", "_lock", "_armed", "_left", "_stopped", "_home", "_finalizers", "_sweeping", "__weakref__"),
     )
 
     _options: Options
@@ -63,6 +64,7 @@ class Machinery(ABC, Generic[T, S]):
         self._armed = inf
         # Tickets whose callers have left, at a moment at which the lock could not be waited for.
         self._left: deque[Ticket[T]] = deque()
+        self._sweeping = False
         self._stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._home: Loop | None = None
         self._finalizers: list[weakref.finalize[Any, Any]] = []
@@ -146,17 +148,19 @@ class Machinery(ABC, Generic[T, S]):
     def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
         calls.refuse_reentrant(self._mark, "process or submit")
         with self._lock:
-            if self._left:
-                self._forget_left()
+            if self._left or self._core.torn:
+                self._tidy()
             if (here is not self._home or here is None) and not self._core.closed:
                 self._settle_on(here)
             self._core.offer(tickets, self._clock())
             try:
                 self._rearm(here)
-            except (RuntimeError, OSError) as error:
+            except BaseException as error:
                 for ticket in tickets:
                     self._core.withdraw(ticket)
-                raise _cannot_start(error) from error
+                if isinstance(error, (RuntimeError, OSError)):
+                    raise _cannot_start(error) from error
+                raise
 
     def _settle_on(self, here: Loop | None) -> None:
         """Find a place to live, for a call from another than the home loop. Lock held."""
@@ -173,29 +177,55 @@ class Machinery(ABC, Generic[T, S]):
 
     def _withdraw(self, ticket: Ticket[T], here: Loop | None) -> None:
         with self._lock:
+            self._tidy()
             if self._core.withdraw(ticket):
                 self._rearm(here)
 
     def _withdraw_anywhere(self, ticket: Ticket[T]) -> None:
         """Withdraw in the garbage collector, too, or in a signal handler: where this thread may hold the lock.
 
-        Whoever holds it, or has it next, will see to the rest before anything else.
+        If somebody holds it, this thread or another, whoever has it next withdraws the ticket before anything
+        else: at the latest a thread that waits for it.
         """
         self._left.append(ticket)
         if self._lock.acquire(blocking=False):
             try:
-                self._forget_left()
-                if self._core.done:
-                    self._end()
+                self._sweep()
             finally:
                 self._lock.release()
+        elif not self._sweeping:
+            self._sweeping = True
+            with contextlib.suppress(RuntimeError):  # at the end of a program no thread starts any more
+                calls.OwnThread(self._sweep_later, f"{type(self).__name__}-sweep")
 
-    def _forget_left(self) -> None:
-        """Withdraw the tickets of callers that have left. Lock held."""
+    def _sweep_later(self, _: calls.OwnThread) -> None:
+        with self._lock:
+            self._sweeping = False  # first: whoever adds one from now on looks for itself
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._tidy()
+        if self._core.done:
+            self._end()
+
+    def _tidy(self) -> None:
+        """Withdraw the tickets of callers that have left; give up a core that is torn. Lock held."""
+        if self._core.torn:
+            self._collapse(None)
         while self._left:
             ticket = self._left.popleft()
             if self._core.withdraw(ticket) and ticket.loop is None:
                 notify_cancelled(ticket.future)
+
+    def _collapse(self, error: Exception | None) -> None:
+        """Fail all callers, because the core cannot go on: none of them hangs. Lock held."""
+        reason = "an exception of a signal handler struck half-way" if error is None else repr(error)
+        logger.error("The batcher failed and ends; its callers get BatcherError", exc_info=error)
+        msg = f"the batcher has failed ({reason}): make a new one"
+        settled = [(ticket, Err(BatcherError(msg))) for ticket in self._core.collapse()]
+        if settled:  # elsewhere: callbacks of futures must not run with the lock held
+            calls.OwnThread(lambda _: deliver(settled, None), f"{type(self).__name__}-failed")
+        self._end()
 
     def _rearm(self, here: Loop | None) -> None:
         """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
@@ -212,15 +242,14 @@ class Machinery(ABC, Generic[T, S]):
                     raise
 
     def _decide(self) -> Decision[T, S]:
-        """Ask the core. Lock held. If it fails, so do all callers, and the batcher ends: none of them hangs."""
+        """Ask the core. Lock held."""
+        if self._left or self._core.torn:
+            self._tidy()
         try:
-            self._forget_left()
             return self._core.decide(self._clock())
-        except Exception as error:
-            logger.exception("The batcher failed and ends; its callers get BatcherError")
-            msg = f"the batcher has failed ({error!r}): make a new one"
-            tickets = self._core.collapse()
-            return Expire([(ticket, Err(BatcherError(msg))) for ticket in tickets]) if tickets else Done()
+        except Exception as error:  # noqa: BLE001 - a defect, or what a signal handler has left
+            self._collapse(error)
+            return Done()
 
     def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
         """Report the end of a batch and deliver its outcomes. The driver then looks for the next batch.
@@ -228,13 +257,15 @@ class Machinery(ABC, Generic[T, S]):
         In this order, so that callers who come back at once are part of the next batch.
         """
         with self._lock:
+            if self._core.torn:
+                self._tidy()
             settled = self._core.finish(batch, verdict, self._clock())
         deliver(settled, here)
 
     def _close(self, here: Loop | None, *, force: bool) -> None:
         calls.refuse_reentrant(self._mark, "stop or close")
         with self._lock:
-            self._forget_left()
+            self._tidy()
             settled = self._core.close(force=force)
         deliver(settled, here)
         with self._lock:
@@ -250,7 +281,7 @@ class Machinery(ABC, Generic[T, S]):
         with self._lock:
             if self._stopped.done():
                 return self._core.abandoned
-            self._forget_left()
+            self._tidy()
             settled = list(self._core.abandon())
             self._end()
         logger.warning(

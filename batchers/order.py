@@ -52,8 +52,9 @@ class Order(Generic[M]):
             return next(iter(keys))
         heap = self._heap
         if heap is None:
-            heap = self._heap = [(key, next(self._serial), member) for member, key in keys.items()]
+            heap = [(key, next(self._serial), member) for member, key in keys.items()]
             heapify(heap)
+            self._heap = heap
         while keys.get(heap[0][2]) != heap[0][0]:
             heappop(heap)
         return heap[0][2]

@@ -100,6 +100,7 @@ def _clone(error: Exception) -> Exception:
             clone = way(error)
             if type(clone) is kind and clone is not error:
                 clone.args = error.args  # a constructor may have made a text of a text
+                _copy_slots(error, clone)
                 if hasattr(error, "__notes__"):
                     clone.__notes__ = list(error.__notes__)
                 return clone.with_traceback(None)
@@ -112,9 +113,21 @@ def _regrouped(error: Exception) -> Exception:
     """Copy a group with copies of its members; others are none."""
     if not isinstance(error, ExceptionGroup):
         return error
-    clone: Exception = error.derive([own_copy(member) for member in error.exceptions])
+    members = [own_copy(member) for member in error.exceptions]
+    clone: Exception = error.derive(members)
+    if type(clone) is not type(error):  # it does not say how to derive another of its kind
+        clone = type(error).__new__(type(error), error.message, members)
     clone.__dict__.update(error.__dict__)
     return clone
+
+
+def _copy_slots(error: Exception, clone: Exception) -> None:
+    for kind in type(error).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+            if not name.endswith("__") and hasattr(error, mangled):
+                setattr(clone, mangled, getattr(error, mangled))
 
 
 def _without_constructor(error: Exception) -> Exception:

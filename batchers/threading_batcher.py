@@ -81,6 +81,8 @@ class _Crew:
 
     def dismiss_elsewhere(self) -> None:
         """Do it in a thread of its own: the collector may run this in a worker that holds the lock."""
+        if not self.threads and self.loop_thread is None:
+            return
         with contextlib.suppress(RuntimeError):  # at the end of the interpreter no thread starts any more
             calls.OwnThread(self.dismiss, "batchers-end")
 
@@ -149,7 +151,7 @@ class ThreadingBatcher(Batcher[T, S]):
         crew = self._crew
         crew.owner = self
         if crew.has_leader:
-            crew.lead.notify()
+            crew.lead.notify_all()  # there is but one; and an interrupted notify may have left a ghost
         elif crew.spares:
             crew.spare.notify()
         elif len(crew.threads) <= self._core.in_flight:  # else one is on its way back, and will ask
@@ -158,10 +160,10 @@ class ThreadingBatcher(Batcher[T, S]):
                     self._loop_of_its_own()  # now, because at the end of a program no thread starts any more
                 crew.threads.add(calls.OwnThread(crew.work, f"{self.name}-worker-{len(crew.threads) + 1}"))
             except (RuntimeError, OSError):
-                crew.owner = None
                 if crew.threads:
                     self._armed = inf  # those that run will ask when they have finished
                     return
+                crew.owner = None
                 raise
 
     def _retire(self) -> None:
@@ -204,6 +206,7 @@ class ThreadingBatcher(Batcher[T, S]):
         """Run an async batch function, or what a sync one has left to await, on the batcher's own loop."""
         with self._lock:
             if self._stopped.done():
+                getattr(work, "close", bool)()  # an awaitable that nobody waits for
                 msg = "the batcher was stopped while the batch ran"
                 raise BatcherStoppedError(msg)
             loop_thread = self._loop_of_its_own()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import copy
 import gc
 import os
 import signal
@@ -13,8 +14,17 @@ from typing import Any
 
 import pytest
 
-from batchers import Batcher, BatcherError, BatcherStoppedError, QueueFullError, ThreadingBatcher, create_batcher
+from batchers import (
+    Batcher,
+    BatcherError,
+    BatcherStoppedError,
+    QueueFullError,
+    ThreadingBatcher,
+    batched,
+    create_batcher,
+)
 from batchers.core import Core
+from batchers.lanes import Lane
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
 
@@ -383,3 +393,167 @@ async def test_a_coroutine_that_does_not_end_when_cancelled(make: Make) -> None:
     for thread in set(threading.enumerate()) - before:
         if "Batcher" in thread.name:
             await asyncio.to_thread(thread.join)
+
+
+async def test_a_stop_between_decision_and_start(backend: str, flavour: Flavour) -> None:
+    """Hundreds of stops without patience: nothing is started any more, and every one of them returns."""
+    gate = Gate()
+    gate.open()
+    for _ in range(200):
+        batcher = create_batcher(backend, gate.function(flavour))
+        future = batcher.submit(1)
+        await asyncio.to_thread(batcher.close, timeout=0)
+        await asyncio.to_thread(batcher.close)
+        assert future.done()
+
+
+def test_an_interrupt_in_the_middle_of_an_event(
+    backend: str, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in `submit`: who waits is told, and `close` returns."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
+    running, waiting = batcher.submit(1), batcher.submit(2)
+    while gate.started < 1 or batcher.stats().queued < 1:
+        pass
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            batcher.submit(3)
+    with pytest.raises(BatcherStoppedError):
+        batcher.submit(4)
+    assert "struck half-way" in str(waiting.exception())
+    assert isinstance(running.exception(), BatcherError)
+    gate.open()
+    batcher.close()
+
+
+async def test_an_awaitable_of_a_function_that_was_given_up(make: Make, backend: str) -> None:
+    """It never runs, and no thread is made for it."""
+    before = set(threading.enumerate())
+    go, called = threading.Event(), threading.Event()
+    ran: list[Any] = []
+
+    async def rest(items: list[Any]) -> list[Any]:
+        ran.append(items)
+        return items
+
+    def work(items: list[Any]) -> Any:
+        called.set()
+        go.wait()
+        return rest(items)
+
+    batcher = make(work)
+    task = asyncio.create_task(batcher.process(1))
+    await until(called.is_set)
+    await batcher.stop(timeout=0)
+    go.set()
+    (error,) = await outcomes(task)
+    assert isinstance(error, BatcherStoppedError)
+    await until(lambda: not [t for t in set(threading.enumerate()) - before if "Batcher" in t.name])
+    assert ran == []
+
+
+async def test_an_awaitable_for_a_loop_that_stops(backend: str) -> None:
+    """It was handed over in the last turn of the loop: the next one runs it."""
+    go, called = threading.Event(), threading.Event()
+
+    async def rest(items: list[Any]) -> list[Any]:
+        return items
+
+    def work(items: list[Any]) -> Any:
+        if items == [1]:
+            called.set()
+            go.wait()
+        return rest(items)
+
+    batcher = create_batcher(backend, work, max_batch_size=1)
+
+    def first() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(batcher.process(1))
+        loop.run_until_complete(until(called.is_set))
+
+        def last_turn() -> None:
+            loop.stop()
+            go.set()
+            while not (getattr(batcher, "_rests", None) or batcher.stats().completed):
+                pass  # the awaitable is on its way, and the loop will not turn again
+
+        loop.call_soon(last_turn)
+        loop.run_forever()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it dies with its loop
+        return loop
+
+    loop = await asyncio.to_thread(first)
+    assert await batcher.process(2) == 2
+    await batcher.stop()
+    loop.close()
+
+
+async def test_close_again_after_giving_up(make: Make) -> None:
+    """An async function that blocks its thread is left behind by the second stop too."""
+    go, called = threading.Event(), threading.Event()
+
+    async def work(items: list[Any]) -> list[Any]:
+        called.set()
+        go.wait()
+        return items
+
+    batcher = make(work)
+    future = batcher.submit(1)
+    await asyncio.to_thread(called.wait)
+    await asyncio.to_thread(batcher.close, timeout=0)
+    await asyncio.to_thread(batcher.close)
+    assert isinstance(future.exception(), BatcherStoppedError)
+    go.set()
+
+
+def test_a_cancel_while_somebody_holds_the_lock(backend: str, flavour: Flavour) -> None:
+    """The item is withdrawn as soon as the lock is free, and whoever waits for the future hears of it."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_queue_time=3600.0)
+    future = batcher.submit(1)
+    with batcher._lock:
+        thread = threading.Thread(target=future.cancel)
+        thread.start()
+        thread.join()
+    done, _ = concurrent.futures.wait([future], timeout=15)
+    assert done
+    assert batcher.stats().cancelled == 1
+    batcher.close()
+    assert gate.seen == []
+
+
+class Each:
+    """An object with a batched method."""
+
+    @batched("threading")
+    def method(self, items: list[int]) -> list[int]:
+        return items
+
+
+def test_first_calls_of_a_copy_at_the_same_time(threads_switch_always: None) -> None:
+    """One object has one batcher, whoever asks first."""
+    for _ in range(100):
+        original = Each()
+        assert original.method is original.method
+        other = copy.copy(original)
+        barrier = threading.Barrier(4)
+        found: list[Any] = []
+
+        def ask(other: Each = other, barrier: threading.Barrier = barrier, found: list[Any] = found) -> None:
+            barrier.wait()
+            found.append(other.method)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(map(id, found))) == 1
+        assert len(other.__dict__) == 1

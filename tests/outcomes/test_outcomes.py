@@ -39,6 +39,20 @@ class Changeling(Exception):
         return KeyError("other")
 
 
+class Slotted(Exception):
+    """It keeps things in slots."""
+
+    __slots__ = ("__hidden", "code", "unset")
+
+    def __init__(self, code: int) -> None:
+        super().__init__("text")
+        self.code = code
+        self.__hidden = 2 * code
+
+    def hidden(self) -> int:
+        return self.__hidden
+
+
 class Formatting(Exception):
     """Its constructor makes a text of a text."""
 
@@ -169,10 +183,19 @@ class Shy(ExceptionGroup[ValueError]):
 
 
 def test_groups_of_a_kind_of_their_own() -> None:
-    """They keep their type."""
+    """They keep their type, and share no members either."""
     error = Shy("several", [ValueError("one")])
-    assert type(own_copy(error)) is Shy
-    assert own_copy(error).args == error.args
+    copied = own_copy(error)
+    assert isinstance(copied, Shy)
+    assert copied.args == error.args
+    assert copied.exceptions[0] is not error.exceptions[0]
+
+
+def test_slots_are_copied() -> None:
+    """Those that are set."""
+    copied = own_copy(Slotted(3))
+    assert isinstance(copied, Slotted)
+    assert (copied.code, copied.hidden(), hasattr(copied, "unset")) == (3, 6, False)
 
 
 def test_what_cannot_be_copied_is_wrapped() -> None:
