@@ -41,20 +41,20 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(params=["threading", "asyncio"])
 def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Give a server that the test may end; with `model.predict` requests wait in it."""
-    settings = {"MODEL_CALL": "keras", "BATCHER_MAX_BATCH_SIZE": "4"}
+    """Give a server that the test may end; its model takes so long that requests wait in it."""
+    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "2"}
     with serve(BATCHER_BACKEND=request.param, **settings) as found:
         yield found
 
 
 @pytest.fixture
 def slow() -> Iterator[Server]:
-    """Give a server that can be overloaded: `model.predict`, one by one, two in the queue, 50 ms."""
+    """Give a server that can be overloaded: one by one, two in the queue, 20 ms for an answer."""
     settings = {
-        "MODEL_CALL": "keras",
+        "MODEL_CALL": "emulated",
         "BATCHER_MAX_BATCH_SIZE": "1",
         "BATCHER_MAX_QUEUE_SIZE": "2",
-        "BATCHER_TIMEOUT": "0.05",
+        "BATCHER_TIMEOUT": "0.02",
     }
     with serve(**settings) as found:
         yield found
