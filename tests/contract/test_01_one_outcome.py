@@ -98,13 +98,12 @@ async def test_refused_items_never_run(make: Make, gate: Gate, flavour: Flavour)
     assert gate.items == ["runs", "waits"]
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_cancel_storm(make: Make, gate: Gate, flavour: Flavour, seed: int) -> None:
+async def test_cancel_storm(make: Make, gate: Gate, flavour: Flavour) -> None:
     """Thousands of callers leave in random order; one normal call works."""
     batcher = make(gate.function(flavour), max_batch_size=10, max_queue_size=-1, concurrency=2)
     tasks = [asyncio.create_task(batcher.process(n)) for n in range(2000)]
     await until(lambda: gate.started == 2)
-    random.Random(seed).shuffle(tasks)
+    random.Random(1).shuffle(tasks)
     for task in tasks:
         task.cancel()
 

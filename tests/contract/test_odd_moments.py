@@ -21,12 +21,19 @@ from batchers import (
     QueueFullError,
     ThreadingBatcher,
     batched,
+    calls,
     create_batcher,
 )
 from batchers.core import Core
 from batchers.lanes import Lane
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave cancelled coroutines no whole second to clean up: these tests wait for its end."""
+    monkeypatch.setattr(calls, "GRACE", 0.05)
 
 
 class Pause:
@@ -74,12 +81,12 @@ async def test_callers_that_the_collector_ended_leave_their_places(make: Make, g
         caller.send(None)
     assert batcher.stats().queued == 2
     del caller, callers
-    calls = [asyncio.create_task(batcher.process(n)) for n in range(3)]
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(3)]
     await asyncio.sleep(0)
     assert batcher.stats().queued == 2
-    for call in calls:
-        call.cancel()
-    results = await outcomes(*calls)
+    for task in tasks:
+        task.cancel()
+    results = await outcomes(*tasks)
     assert [type(result) for result in results] == [asyncio.CancelledError] * 2 + [QueueFullError]
 
 
@@ -187,7 +194,9 @@ async def test_submit_in_a_callback_of_a_future(make: Make, gate: Gate, flavour:
     assert await asyncio.wrap_future(found[0]) == 2
 
 
-async def test_a_slow_callback_and_a_stop_out_of_time(make: Make, gate: Gate, flavour: Flavour) -> None:
+async def test_a_slow_callback_and_a_stop_out_of_time(
+    make: Make, gate: Gate, flavour: Flavour, impatient: None
+) -> None:
     """The stop returns in time, whatever holds a thread of the batcher."""
     go = threading.Event()
     called = threading.Event()
@@ -370,7 +379,7 @@ async def test_stop_for_ever_or_nearly(make: Make, gate: Gate, flavour: Flavour)
         batcher.close(timeout=timeout)
 
 
-async def test_a_coroutine_that_does_not_end_when_cancelled(make: Make) -> None:
+async def test_a_coroutine_that_does_not_end_when_cancelled(make: Make, impatient: None) -> None:
     """A stop out of time leaves it behind; its threads end when its loop does."""
     before = set(threading.enumerate())
     started = threading.Event()
@@ -495,7 +504,7 @@ async def test_an_awaitable_for_a_loop_that_stops(backend: str) -> None:
     loop.close()
 
 
-async def test_close_again_after_giving_up(make: Make) -> None:
+async def test_close_again_after_giving_up(make: Make, impatient: None) -> None:
     """An async function that blocks its thread is left behind by the second stop too."""
     go, called = threading.Event(), threading.Event()
 
