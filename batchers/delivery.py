@@ -17,7 +17,7 @@ logger = logging.getLogger("batchers")
 T = TypeVar("T")
 S = TypeVar("S")
 
-Future: TypeAlias = "asyncio.Future[S] | concurrent.futures.Future[S]"
+Future: TypeAlias = "asyncio.Future[S] | concurrent.futures.Future[S] | Share"
 Pairs: TypeAlias = "list[tuple[Future[Any], Outcome[Any]]]"
 
 
@@ -74,12 +74,56 @@ def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a ticket knows no t
 def _is_open(future: Future[Any]) -> bool:
     """Whether the caller still waits; one that has left keeps its cancellation.
 
-    A future of asyncio is touched by its own loop only. One of a thread may be cancelled at any moment,
+    A future of a coroutine is touched by its own loop only. One of a thread may be cancelled at any moment,
     so it decides under its own lock, and tells whoever waits for it in `concurrent.futures.wait`.
     """
-    if isinstance(future, asyncio.Future) or not future.cancelled():
-        if future.done():
-            return False
-        if isinstance(future, asyncio.Future):
-            return True
+    if not isinstance(future, concurrent.futures.Future):
+        return not future.done()
+    if future.done() and not future.cancelled():
+        return False
     return future.set_running_or_notify_cancel()
+
+
+class Group:
+    """One future for several items of one coroutine: it has all results, or the first error, at once."""
+
+    __slots__ = ("future", "missing", "results")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start without items."""
+        self.future: asyncio.Future[list[Any]] = loop.create_future()
+        self.results: list[Any] = []
+        self.missing = 0
+
+    def share(self) -> Share:
+        """Return what stands for the future of one more item."""
+        self.results.append(None)
+        self.missing += 1
+        return Share(self, len(self.results) - 1)
+
+
+class Share:
+    """What is resolved for one item of a group. It is touched by the loop of the group's caller only."""
+
+    __slots__ = ("_group", "_place")
+
+    def __init__(self, group: Group, place: int) -> None:
+        """Stand for the item at this place."""
+        self._group = group
+        self._place = place
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._group.future.done()
+
+    def set_result(self, result: object) -> None:
+        """Keep a result; the last one wakes the caller."""
+        group = self._group
+        group.results[self._place] = result
+        group.missing -= 1
+        if not group.missing:
+            group.future.set_result(group.results)
+
+    def set_exception(self, error: Exception) -> None:
+        """Wake the caller with the first error."""
+        self._group.future.set_exception(error)

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from . import calls, lifetime
+from .delivery import Group
 from .errors import BatcherError, OptionError
-from .lanes import Ticket
 from .machinery import Machinery, Withdrawal
 from .options import OnError, Options
 from .policy import Policy
@@ -160,24 +160,23 @@ class Batcher(Machinery[T, S]):
         withdrawn and its error is raised. Raises what `process` raises.
         """
         loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[S]] = []
-        tickets: list[Ticket[T]] = []
-        for item in items:
-            futures.append(loop.create_future())
-            tickets.append(self._ticket(item, timeout, priority, futures[-1], loop))
+        group = Group(loop)
+        tickets = [self._ticket(item, timeout, priority, group.share(), loop) for item in items]
         self._admit(tickets, loop)
+        if not tickets:
+            return []
         try:
-            return await asyncio.gather(*futures)
+            return await group.future
         except GeneratorExit:
             for ticket in tickets:
                 self._withdraw_anywhere(ticket)  # as in process
             raise
         except BaseException:
             for ticket in tickets:
-                self._leave(ticket, loop)
+                self._withdraw(ticket, loop)
             raise
         finally:
-            del futures, tickets
+            del group, tickets
 
     def submit(self, item: T, *, timeout: float | None = None, priority: int = 0) -> concurrent.futures.Future[S]:
         """Hand in `item` from any thread and return the future of its result, without waiting.
