@@ -69,6 +69,8 @@ class AsyncioBatcher(Batcher[T, S]):
     def _wake(self, here: Loop | None) -> None:
         if self._home is None:
             self._move(here)
+        if self._workers is None and not self._is_async and self._options.executor is None:
+            self._own_workers().prepare()  # now, because at the end of a program no thread starts any more
         self._on_home(here, self._advance)
 
     def _on_home(self, here: Loop | None, callback: Callable[..., object], *args: object) -> None:

@@ -235,6 +235,13 @@ class Workers:
         self.threads: set[OwnThread] = set()
         self.busy: set[OwnThread] = set()
 
+    def prepare(self) -> None:
+        """Start the first thread. RuntimeError when it cannot start."""
+        with self._lock:
+            if not self.threads:
+                self.threads.add(OwnThread(self._serve, f"{self._name}-1"))
+                self._free += 1
+
     def run(self, work: Callable[[], object]) -> None:
         """Let a thread do some work, which must not raise. BatcherError when there is none and none can start."""
         with self._lock:
