@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import logging
 import threading
 import time
@@ -195,8 +194,10 @@ class Machinery(ABC, Generic[T, S]):
                 self._lock.release()
         elif not self._sweeping:
             self._sweeping = True
-            with contextlib.suppress(RuntimeError):  # at the end of a program no thread starts any more
+            try:
                 calls.OwnThread(self._sweep_later, f"{type(self).__name__}-sweep")
+            except RuntimeError:  # no thread starts now: the next event sees to it
+                self._sweeping = False
 
     def _sweep_later(self, _: calls.OwnThread) -> None:
         with self._lock:
@@ -223,9 +224,11 @@ class Machinery(ABC, Generic[T, S]):
         logger.error("The batcher failed and ends; its callers get BatcherError", exc_info=error)
         msg = f"the batcher has failed ({reason}): make a new one"
         settled = [(ticket, Err(BatcherError(msg))) for ticket in self._core.collapse()]
-        if settled:  # elsewhere: callbacks of futures must not run with the lock held
-            calls.OwnThread(lambda _: deliver(settled, None), f"{type(self).__name__}-failed")
         self._end()
+        try:  # elsewhere: callbacks of futures should not run with the lock held
+            calls.OwnThread(lambda _: deliver(settled, None), f"{type(self).__name__}-failed")
+        except RuntimeError:  # no thread starts now: better here than never
+            deliver(settled, None)
 
     def _rearm(self, here: Loop | None) -> None:
         """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
@@ -298,7 +301,7 @@ class Machinery(ABC, Generic[T, S]):
 
 
 def _cannot_start(error: Exception) -> BatcherError:
-    return BatcherError(f"the batcher cannot start: {error}; nothing was accepted")
+    return BatcherError(f"the batcher cannot start: {error}; free threads or descriptors, and try again")
 
 
 class Withdrawal:

@@ -538,6 +538,33 @@ def test_a_cancel_while_somebody_holds_the_lock(backend: str, flavour: Flavour) 
     assert gate.seen == []
 
 
+def test_no_thread_starts_in_an_emergency(backend: str, flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel that meets a held lock is seen to later, and a batcher that fails still tells its callers."""
+    gate = Gate()
+    batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
+    futures = [batcher.submit(n) for n in range(4)]
+    while gate.started < 1 or batcher.stats().queued < 3:
+        pass
+
+    def refuse(*_: object) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "OwnThread", refuse)
+        with batcher._lock:
+            assert futures[1].cancel()
+        assert not batcher._sweeping
+        assert batcher.stats().cancelled == 1
+        batcher._core.torn = True
+        with pytest.raises(BatcherStoppedError):
+            batcher.submit(9)
+        assert isinstance(futures[2].exception(), BatcherError)
+    gate.open()
+    batcher.close()
+    assert all(future.done() for future in futures)
+
+
 class Each:
     """An object with a batched method."""
 
