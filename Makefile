@@ -34,7 +34,7 @@ $(VENV)/%.installed: requirements/%.txt $(VENV)/made
 
 serve: $(VENV)/server.installed
 	@echo "== Starting the server with backend $(BACKEND): http://127.0.0.1:$(PORT)/docs"
-	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT) --ws none
+	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT) --ws none --timeout-keep-alive 75
 
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
@@ -61,8 +61,10 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 
 lock: $(VENV)/made
 	@$(PIP) install uv
-	@$(COMPILE) --all-extras --group test --group tools --output-file requirements/dev.txt
-	@$(COMPILE) --extra server --constraints requirements/dev.txt --output-file requirements/server.txt
+	@$(COMPILE) --all-extras --group test --group tools --output-file requirements/peers.txt
+	@$(COMPILE) --extra bench --extra train --group test --group tools \
+		--constraints requirements/peers.txt --output-file requirements/dev.txt
+	@$(COMPILE) --extra server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks mutants

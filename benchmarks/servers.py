@@ -78,6 +78,8 @@ def serve(settings: dict[str, str], *, port: int | None = None, workers: int = 1
     command = [
         *(sys.executable, "-m", "uvicorn", "server.app:app", "--no-access-log", "--ws", "none"),
         *("--host", "127.0.0.1", "--port", str(chosen), "--workers", str(workers), "--backlog", "4096"),
+        # Longer than any user waits: a request that crosses the closing of its connection fails.
+        *("--timeout-keep-alive", "75"),
     ]
     with (
         tempfile.TemporaryFile("w+") as log,

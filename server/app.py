@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
@@ -24,7 +24,8 @@ from batchers import Batcher, create_batcher
 
 from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
-from .problems import ROW, add_handlers, read_row
+from .predictions import Endpoint, Front, Handed
+from .problems import ROW
 from .settings import Settings, read_settings
 
 logger = logging.getLogger("uvicorn.error")
@@ -107,7 +108,7 @@ class StartInShort:
         await self._app(scope, receive, send_in_short)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Front:
     """Return the app for these settings."""
     service = Service(settings)
 
@@ -120,18 +121,16 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await service.stop()
 
-    app = FastAPIOffline(
+    api = FastAPIOffline(
         title="batchers", description=DESCRIPTION, version="0.2.0", lifespan=lifespan, redirect_slashes=False
     )
-    app.add_middleware(StartInShort, service=service)
-    add_handlers(app, settings.max_body_size)
-    _add_predictions(app, service)
-    _add_operations(app, service)
-    return app
+    api.add_middleware(StartInShort, service=service)
+    endpoints = _add_predictions(api, service)
+    _add_operations(api, service)
+    return Front(api, endpoints)
 
 
-def _add_predictions(app: FastAPI, service: Service) -> None:
-    limit, seconds = service.settings.max_body_size, service.settings.body_timeout
+def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
     documented: dict[str, Any] = {
         "openapi_extra": _request_body(service.settings),
         "responses": {
@@ -144,44 +143,52 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         503: {"description": "The queue is full, or the server stops; see Retry-After."},
         504: {"description": "No prediction within BATCHER_TIMEOUT."},
     }
+    limits = service.settings.max_body_size, service.settings.body_timeout
+    alone = Endpoint(service.predict_alone, *limits)
+    batched = Endpoint(service.batcher.process, *limits)
 
-    async def predict(request: Request) -> JSONResponse:
+    @api.post("/predict", response_model=float, **documented)
+    async def predict() -> Response:
         """Call the model for this request alone."""
-        return JSONResponse(await service.predict_alone(await read_row(request, limit, seconds)))
+        return Handed(alone)
 
-    async def optimized_predict(request: Request) -> JSONResponse:
-        """Put this request into a batch with others."""
-        return JSONResponse(await service.batcher.process(await read_row(request, limit, seconds)))
-
-    app.post("/predict", response_model=float, **documented)(predict)
     documented["responses"] = documented["responses"] | batch_answers
-    app.post("/optimized_predict", response_model=float, **documented)(optimized_predict)
-    # The original benchmark's clients post to these.
-    app.post("/predict/", include_in_schema=False)(predict)
-    app.post("/optimized_predict/", include_in_schema=False)(optimized_predict)
+
+    @api.post("/optimized_predict", response_model=float, **documented)
+    async def optimized_predict() -> Response:
+        """Put this request into a batch with others."""
+        return Handed(batched)
+
+    # The original benchmark's clients post with the slash at the end.
+    return {
+        "/predict": alone,
+        "/predict/": alone,
+        "/optimized_predict": batched,
+        "/optimized_predict/": batched,
+    }
 
 
-def _add_operations(app: FastAPI, service: Service) -> None:
+def _add_operations(api: FastAPI, service: Service) -> None:
     registry = make_registry(service.batcher.stats)
 
-    @app.get("/healthz")
+    @api.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Answer as long as the process lives."""
         return {"status": "alive"}
 
-    @app.get("/readyz", responses={503: {"description": "Starting or stopping."}})
+    @api.get("/readyz", responses={503: {"description": "Starting or stopping."}})
     async def readyz() -> JSONResponse:
         """Answer 200 while requests are served."""
         if service.ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, 503)
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @api.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Show the batcher's counters in Prometheus' text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/stats")
+    @api.get("/stats")
     async def stats() -> dict[str, Any]:
         """Show the batcher's counters and settings as JSON."""
         found = dataclasses.asdict(service.batcher.stats())

@@ -26,10 +26,10 @@ ORIGINALS = {
 def cells(scale: Scale) -> dict[str, Cell]:
     """Return the measurements by their names, in order.
 
-    A full one has 3000 users, 30 s to come and two and a half minutes to stay; the original's ramps are as long
+    A full one has 3000 users, 25 s to come and more than two minutes to stay; the original's ramps are as long
     as they were there. A quick one has a fifth of the users and a twentieth of the time.
     """
-    shrunk = {"most_users": 600, "time_scale": 0.05} if scale == "quick" else {"time_scale": 0.5}
+    shrunk = {"most_users": 600, "time_scale": 0.05} if scale == "quick" else {"time_scale": 0.42}
     found = {
         f"load/original/{name}": cell.model_copy(update=shrunk if scale == "quick" else {})
         for name, cell in ORIGINALS.items()

@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from server.app import create_app
 from server.model import MODEL_FILE, Description, Model
+from server.settings import Settings
 from tests.support.server import PATIENCE, Connection, Server, run_to_end, serve
 
 # The start of a server is no part of a test: it has a limit of its own.
@@ -247,6 +249,21 @@ def test_the_documentation_can_be_tried(client: httpx.Client) -> None:
         assert client.post(path, json=example).status_code == 200
         assert {"200", "413", "422"} <= set(operation["responses"])
     assert {"503", "504"} <= set(document["paths"]["/optimized_predict"]["post"]["responses"])
+
+
+async def test_behind_a_prefix() -> None:
+    """What a proxy hands on with a path of its own is answered and documented all the same."""
+    front = create_app(Settings.model_validate({"MODEL_CALL": "emulated"}))
+    transport = httpx.ASGITransport(front, root_path="/models")
+    async with (
+        front.api.router.lifespan_context(front.api),
+        httpx.AsyncClient(transport=transport, base_url="http://here/models") as client,
+    ):
+        for path in ("/predict", "/optimized_predict"):
+            answer = await client.post(path, json=[1.0] * 10)
+            assert (answer.status_code, answer.json()) == (200, 10.0)
+            assert (await client.post(path, json=[1.0] * 9)).status_code == 422
+            assert (await client.get(path)).status_code == 405
 
 
 # Life and death
