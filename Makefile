@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench train lock clean
+.PHONY: help serve test check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
+	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in about two and a half hours"
 	@echo "make train   train the model anew and write assets/diabetes.*"
 	@echo "make lock    pin the newest versions in requirements/"
 	@echo "make clean   remove what the other targets have made"
@@ -51,6 +52,10 @@ check: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	@echo "== Measuring, then writing the tables of BENCHMARK.md and what is in assets"
 	@$(BIN)/python -m benchmarks quick
+
+bench-all: $(VENV)/peers.installed
+	@command -v wrk >/dev/null || echo "== wrk is missing (Debian's package wrk): the servers will not be measured"
+	@$(BIN)/python -m benchmarks all
 
 train: $(VENV)/dev.installed
 	@$(BIN)/python -m server.train

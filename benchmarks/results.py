@@ -14,14 +14,26 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .environment import ROOT, Environment
+from .scale import Scale
 
 RESULTS = ROOT / "assets" / "results"
 
 R = TypeVar("R", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
 
 
 class ResultFileError(Exception):
     """A file in `assets/results` is no result."""
+
+
+class Provenance(BaseModel):
+    """How and where a result came about."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    scale: Scale
+    environment: Environment
 
 
 class Result(BaseModel, Generic[R]):
@@ -30,8 +42,7 @@ class Result(BaseModel, Generic[R]):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    scale: str
-    """"full", or "quick" for a run that is shorter and says less."""
+    scale: Scale
     environment: Environment
     measured: R
 
@@ -61,8 +72,17 @@ def read(name: str, kind: type[R]) -> Result[R] | None:
     file = path_of(name)
     if not file.exists():
         return None
+    return _parse(file, Result[kind])  # type: ignore[valid-type]  # known when it runs
+
+
+def provenance() -> list[Provenance]:
+    """Return how and where each result came about, in the order of the files. ResultFileError as with `read`."""
+    return [_parse(file, Provenance) for file in sorted(RESULTS.rglob("*.json"))]
+
+
+def _parse(file: Path, kind: type[M]) -> M:
     try:
-        return Result[kind].model_validate_json(file.read_bytes())  # type: ignore[valid-type]  # known when it runs
+        return kind.model_validate_json(file.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the file"

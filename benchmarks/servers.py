@@ -17,12 +17,13 @@ import httpx
 import psutil
 
 from .environment import ROOT
+from .fresh import MeasurementError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
 
-class ServerError(Exception):
+class ServerError(MeasurementError):
     """The server did not start, or did not live as long as it had to."""
 
 
@@ -73,7 +74,7 @@ def serve(settings: dict[str, str], *, port: int | None = None, workers: int = 1
 
     Without a port it gets a free one. ServerError, with the last line of its log, when it does not start.
     """
-    chosen = port or _free_port()
+    chosen = port or free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BATCHER_", "MODEL_"))}
     command = [
         *(sys.executable, "-m", "uvicorn", "server.app:app", "--no-access-log", "--ws", "none"),
@@ -96,7 +97,8 @@ def serve(settings: dict[str, str], *, port: int | None = None, workers: int = 1
                 process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
+
+from benchmarks.scale import Scale
 
 from .run import Backend, Cell, ModelCall
-
-Scale = Literal["quick", "full"]
 
 ABBA: tuple[Backend, ...] = ("threading", "asyncio", "asyncio", "threading")
 """Whatever drifts evenly while they run, drifts for both alike."""
@@ -23,13 +23,23 @@ ORIGINALS = {
 """The plots of the original report, with its ramps, on a model that takes what its model took."""
 
 
+KERAS = Cell(path="/optimized_predict", backend="asyncio", model_call="keras")
+SETTINGS = {
+    "keras-original-settings": {"BATCHER_CONCURRENCY": "12", "BATCHER_MAX_QUEUE_TIME": "0.01"},
+    "keras-twelve-in-flight": {"BATCHER_CONCURRENCY": "12"},
+    "keras-window": {"BATCHER_MAX_QUEUE_TIME": "0.01"},
+    "keras-asyncio": {},
+}
+"""The settings of the original's v0.2.0, then one of the two, then the defaults."""
+
+
 def cells(scale: Scale) -> dict[str, Cell]:
     """Return the measurements by their names, in order.
 
     A full one has 3000 users, 25 s to come and more than two minutes to stay; the original's ramps are as long
-    as they were there. A quick one has a fifth of the users and a twentieth of the time.
+    as they were there. A quick one has a fifth of the users and a thirtieth of the time, and leaves special settings out.
     """
-    shrunk = {"most_users": 600, "time_scale": 0.05} if scale == "quick" else {"time_scale": 0.42}
+    shrunk = {"most_users": 600, "time_scale": 0.03} if scale == "quick" else {"time_scale": 0.42}
     found = {
         f"load/original/{name}": cell.model_copy(update=shrunk if scale == "quick" else {})
         for name, cell in ORIGINALS.items()
@@ -40,4 +50,6 @@ def cells(scale: Scale) -> dict[str, Cell]:
             name = f"load/optimized_predict-{call}-{backend}-{number // 2 + 1}"
             cell = Cell(path="/optimized_predict", backend=backend, model_call=call)
             found[name] = cell.model_copy(update=shrunk)
+    for name, settings in SETTINGS.items() if scale == "full" else ():
+        found[f"load/settings/{name}"] = KERAS.model_copy(update={**shrunk, "settings": settings})
     return found

@@ -7,116 +7,104 @@ belong to the machine; compare the rows of one group of one run.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from batchers import Batcher, create_batcher
+from batchers import BatcherOptions, create_batcher
 
 from .floor import AsyncioFloor, ThreadsFloor, ThreadsForCoroutinesFloor
+from .rounds import (
+    BATCH,
+    FUNCTIONS,
+    Call,
+    ForCoroutines,
+    ForThreads,
+    Process,
+    measure_coroutines,
+    measure_threads,
+    note,
+    work,
+    work_async,
+)
 
 pytestmark = pytest.mark.timeout(300)
 
-CALLS = 4000
-"""Calls in one round, shared by the callers."""
-
-BATCH = 64
+LIMITS: BatcherOptions = {"max_batch_size": BATCH, "max_queue_size": -1}
 
 
-def work(items: list[int]) -> list[int]:
-    """Answer at once."""
-    return items
+@asynccontextmanager
+async def asyncio_floor() -> AsyncIterator[Process]:
+    """Make the floor of the asyncio backend."""
+    yield AsyncioFloor(work_async, BATCH).process
 
 
-async def work_async(items: list[int]) -> list[int]:
-    """Answer at once."""
-    return items
+@asynccontextmanager
+async def threading_floor() -> AsyncIterator[Process]:
+    """Make the floor of the threading backend."""
+    floor = ThreadsForCoroutinesFloor(work, BATCH)
+    yield floor.process
+    floor.close()
 
 
-FUNCTIONS: dict[str, Callable[[list[int]], Any]] = {"sync": work, "async": work_async}
+def for_coroutines(backend: str, function: str) -> ForCoroutines:
+    """Return the maker of a batcher."""
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[Process]:
+        async with create_batcher(backend, FUNCTIONS[function], **LIMITS) as batcher:
+            yield batcher.process
+
+    return make
 
 
-def note(benchmark: BenchmarkFixture, group: str, items: int) -> None:
-    """Say which rows belong together, and how many items a round has."""
-    benchmark.group = group
-    benchmark.extra_info["items"] = items
+@contextmanager
+def threads_floor() -> Iterator[Call]:
+    """Make the floor of the threading backend, for threads."""
+    floor = ThreadsFloor(work, BATCH)
+    yield floor.call
+    floor.close()
+
+
+def for_threads(backend: str, function: str) -> ForThreads:
+    """Return the maker of a batcher."""
+
+    @contextmanager
+    def make() -> Iterator[Call]:
+        with create_batcher(backend, FUNCTIONS[function], **LIMITS) as batcher:
+            yield lambda item: batcher.submit(item).result()
+
+    return make
+
+
+BATCHERS = [("asyncio", "async"), ("asyncio", "sync"), ("threading", "async"), ("threading", "sync")]
+
+COROUTINES: dict[str, ForCoroutines] = {
+    "asyncio-floor": asyncio_floor,
+    "threading-floor": threading_floor,
+    **{f"{backend}-{function}": for_coroutines(backend, function) for backend, function in BATCHERS},
+}
+
+THREADS: dict[str, ForThreads] = {
+    "floor": threads_floor,
+    **{f"{backend}-{function}": for_threads(backend, function) for backend, function in BATCHERS},
+}
 
 
 @pytest.mark.parametrize("callers", [1, 64, 1000])
-@pytest.mark.parametrize(
-    "side",
-    [
-        *("asyncio-floor", "asyncio-async", "asyncio-sync"),
-        *("threading-floor", "threading-sync", "threading-async"),
-    ],
-)
+@pytest.mark.parametrize("side", COROUTINES)
 def test_coroutines(benchmark: BenchmarkFixture, side: str, callers: int) -> None:
     """Coroutines of one loop, each with one call after the other."""
-    backend, _, function = side.partition("-")
-    calls = CALLS // callers
-    note(benchmark, f"{callers} coroutines", calls * callers)
-
-    async def caller(process: Callable[[int], Awaitable[int]]) -> None:
-        for n in range(calls):
-            await process(n)
-
-    async def round_of(process: Callable[[int], Awaitable[int]]) -> None:
-        await asyncio.gather(*(caller(process) for _ in range(callers)))
-
-    async def make() -> Any:  # noqa: ANN401 - floors and batchers have no common type
-        if side == "asyncio-floor":
-            return AsyncioFloor(work_async, BATCH)
-        if side == "threading-floor":
-            return ThreadsForCoroutinesFloor(work, BATCH)
-        return create_batcher(backend, FUNCTIONS[function], max_batch_size=BATCH, max_queue_size=-1)
-
-    with asyncio.Runner() as runner:
-        made = runner.run(make())
-        benchmark.pedantic(  # type: ignore[no-untyped-call]
-            lambda: runner.run(round_of(made.process)), rounds=7, warmup_rounds=2
-        )
-        if isinstance(made, Batcher):
-            runner.run(made.stop())
-        elif isinstance(made, ThreadsForCoroutinesFloor):
-            made.close()
+    measure_coroutines(benchmark, COROUTINES[side], callers)
 
 
 @pytest.mark.parametrize("callers", [1, 8, 64, 256])
-@pytest.mark.parametrize("side", ["floor", "threading-sync", "threading-async", "asyncio-sync", "asyncio-async"])
+@pytest.mark.parametrize("side", THREADS)
 def test_threads(benchmark: BenchmarkFixture, side: str, callers: int) -> None:
     """Threads, each with one call after the other."""
-    backend, _, function = side.partition("-")
-    calls = CALLS // callers
-    note(benchmark, f"{callers} threads", calls * callers)
-    floor: ThreadsFloor | None = None
-    if side == "floor":
-        floor = ThreadsFloor(work, BATCH)
-        call: Callable[[int], Any] = floor.call
-    else:
-        batcher = create_batcher(backend, FUNCTIONS[function], max_batch_size=BATCH, max_queue_size=-1)
-
-        def call(item: int) -> int:
-            return batcher.submit(item).result()  # type: ignore[no-any-return]
-
-    def caller() -> None:
-        for n in range(calls):
-            call(n)
-
-    def round_of() -> None:
-        threads = [threading.Thread(target=caller) for _ in range(callers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    benchmark.pedantic(round_of, rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
-    if floor is not None:
-        floor.close()
-    else:
-        batcher.close()
+    measure_threads(benchmark, THREADS[side], callers)
 
 
 @pytest.mark.parametrize("length", [100, 1_000, 10_000, 100_000, 1_000_000])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
 from benchmarks.environment import ROOT
-from benchmarks.load.plan import ORIGINALS
-from benchmarks.load.run import LoadResult
-from benchmarks.results import Result, path_of, read
+from benchmarks.results import path_of
 
 from . import page, plots, tables
+from .load_tables import load_results, originals
+from .peer_tables import server_results
+from .rate_tables import rate_results
 
 ASSETS = ROOT / "assets"
 BENCHMARK = ROOT / "BENCHMARK.md"
@@ -26,20 +32,44 @@ PAGES = {
 }
 
 
-def originals() -> dict[str, Result[LoadResult]]:
-    """Return those of the original report's measurements that there are."""
-    found = {name: read(f"load/original/{name}", LoadResult) for name in ORIGINALS}
-    return {name: result for name, result in found.items() if result is not None}
+@dataclass(frozen=True)
+class Picture:
+    """One that is drawn from results."""
+
+    file: str
+    sources: list[Path]
+    draw: Callable[[Path, str], None]
+    """Takes the file and the fingerprint of the sources."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it carries when it is as new as its results."""
+        return plots.fingerprint(sorted(self.sources))
+
+
+def pictures() -> list[Picture]:
+    """Return those for which there are results."""
+    found = [
+        Picture(PICTURES[name], [path_of(result.name)], partial(plots.over_time, result))
+        for name, result in originals().items()
+    ]
+    loads, rates, servers = load_results(), rate_results(), server_results()
+    if loads:
+        sources = [path_of(result.name) for result in loads]
+        found.append(Picture(plots.COMPARISON, sources, partial(plots.comparison, loads)))
+    if rates:
+        sources = [path_of(result.name) for result in rates]
+        found.append(Picture(plots.AGAINST_RATE, sources, partial(plots.against_rate, rates)))
+    if servers:
+        sources = [path_of(result.name) for repeats in servers.values() for result in repeats]
+        found.append(Picture(plots.SERVERS, sources, partial(plots.servers, servers)))
+    return found
 
 
 def write() -> None:
     """Write all of it anew. ResultFileError when a result is none."""
-    ours = tables.load_results()
+    for picture in pictures():
+        picture.draw(ASSETS / picture.file, picture.fingerprint)
     for name, result in originals().items():
-        picture = ASSETS / PICTURES[name]
-        plots.over_time(result, picture, plots.fingerprint([path_of(result.name)]))
-        page.write(result, picture, ASSETS / PAGES[name])
-    if ours:
-        sources = sorted(path_of(result.name) for result in ours)
-        plots.comparison(ours, ASSETS / plots.COMPARISON, plots.fingerprint(sources))
+        page.write(result, ASSETS / PICTURES[name], ASSETS / PAGES[name])
     BENCHMARK.write_text(tables.fill(BENCHMARK.read_text()))

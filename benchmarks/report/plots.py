@@ -1,4 +1,4 @@
-"""Pictures of load measurements, readable in colour and in grey, with the machine in the caption.
+"""Pictures, readable in colour and in grey, with the machine in the caption.
 
 Each carries the fingerprint of its results, so that a test sees when it is older than they are.
 """
@@ -6,19 +6,27 @@ Each carries the fingerprint of its results, so that a test sees when it is olde
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, median
+from typing import Any, get_args
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.load.run import BOUNDS, LoadResult
+from benchmarks.latency.result import pooled
+from benchmarks.latency.run import RateResult
+from benchmarks.load.run import BOUNDS, Backend, LoadResult
+from benchmarks.peers.http import ServerResult
 from benchmarks.results import Result
 
 mpl.use("agg")
 
 COMPARISON = "load__comparison.png"
+AGAINST_RATE = "latency__against_load.png"
+SERVERS = "peers__requests_per_second.png"
 
 STYLES = {"threading": ("tab:blue", "-", "o"), "asyncio": ("tab:orange", "--", "s")}
 """Colour, line and marker: any one of them tells the backends apart."""
@@ -99,3 +107,63 @@ def _distribution(axes: Axes, measured: LoadResult) -> None:
     colour, line, marker = ("tab:green", ":", "^") if cell.path == "/predict" else STYLES[cell.backend]
     label = cell.path if cell.path == "/predict" else cell.backend
     axes.plot([1000 * bound for bound in BOUNDS], shares, line, color=colour, marker=marker, ms=3, label=label)
+
+
+def against_rate(results: Sequence[Result[RateResult]], file: Path, source: str) -> None:
+    """Draw latencies, batch sizes and failures against the load, for each kind of load, both backends in one."""
+    families = dict.fromkeys(_family(result) for result in results)
+    figure = Figure(figsize=(3.4 * len(families), 9), layout="constrained")
+    grid = figure.subplots(3, len(families), sharex="col", sharey="row", squeeze=False)
+    for column, family in enumerate(families):
+        ours = [result.measured for result in results if _family(result) == family]
+        latencies, sizes, failures = grid[:, column]
+        for backend in get_args(Backend):
+            colour, line, marker = STYLES[backend]
+            rates = [found.rate.rate for found in ours]
+            runs = [found.runs[backend] for found in ours]
+            look: dict[str, Any] = {"color": colour, "ls": line, "marker": marker, "ms": 4}
+            middle = [1000 * pooled(each, "mean").middle for each in runs]
+            low = [1000 * min(pooled(each, "mean").values) for each in runs]
+            high = [1000 * max(pooled(each, "mean").values) for each in runs]
+            latencies.plot(rates, middle, label=f"{backend}, mean", **look)
+            latencies.fill_between(rates, low, high, color=colour, alpha=0.2, lw=0)
+            slow = [1000 * pooled(each, "p99").middle for each in runs]
+            latencies.plot(rates, slow, label=f"{backend}, p99", **look | {"ls": ":", "mfc": "none"})
+            sizes.plot(rates, [fmean(run.batches.mean for run in each) for each in runs], label=backend, **look)
+            shares = [100 * pooled(each, "failed_share").middle for each in runs]
+            failures.plot(rates, shares, label=backend, **look)
+        latencies.set_title(family)
+        latencies.set_yscale("log")
+        failures.set_xlabel("calls per second")
+        for axes in grid[:, column]:
+            axes.grid(visible=True, which="both", alpha=0.2)
+    for axes, label in zip(grid[:, 0], ("latency, ms", "items in a batch, mean", "failures, %"), strict=True):
+        axes.set_ylabel(label)
+        axes.legend(fontsize=7)
+    _save(figure, f"{results[0].scale}; {results[0].environment.caption}", file, source)
+
+
+def _family(result: Result[RateResult]) -> str:
+    return result.name.removeprefix("latency/").rpartition("-")[0]
+
+
+def servers(results: Mapping[str, Sequence[Result[ServerResult]]], file: Path, source: str) -> None:
+    """Draw what each server answers, against the number of connections."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    lines = itertools.cycle(itertools.product(("-", "--", ":"), "os^vDPX*"))
+    for (name, repeats), (line, marker) in zip(results.items(), lines, strict=False):
+        loads = [load for result in repeats for load in result.measured.loads]
+        if loads:
+            numbers = sorted({load.connections for load in loads})
+            rates = [median(load.rate for load in loads if load.connections == number) for number in numbers]
+            axes.plot(numbers, rates, line, marker=marker, ms=5, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("connections")
+    axes.set_ylabel("requests per second")
+    axes.set_title("The same model behind each server, loaded by wrk")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.legend(fontsize=8)
+    first = next(iter(results.values()))[0]
+    _save(figure, f"{first.scale}; {first.environment.caption}", file, source)

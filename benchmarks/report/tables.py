@@ -1,26 +1,16 @@
-"""The tables of BENCHMARK.md. Each stands between two markers, which name it; the text around them is written."""
+"""What is generated in BENCHMARK.md. Each part stands between two markers, which name it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
-from benchmarks.load.plan import ORIGINALS, cells
-from benchmarks.load.run import LoadResult
-from benchmarks.results import Result, read
+from benchmarks.results import provenance
+
+from . import load_tables, micro_tables, peer_tables, rate_tables, sentences
 
 MARKER = re.compile(r"(<!-- table: (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-HEAD = (
-    "| what | requests/s | failures/s | mean, ms | p50, ms | p95, ms | p99, ms | batch | CPU, s |\n"
-    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-)
-
-
-def load_results() -> list[Result[LoadResult]]:
-    """Return the results of the matrix that there are, in the order of the plan."""
-    found = [read(name, LoadResult) for name in cells("full") if "/original/" not in name]
-    return [result for result in found if result is not None]
 
 
 def fill(text: str) -> str:
@@ -28,44 +18,22 @@ def fill(text: str) -> str:
     return MARKER.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
 
 
-def _row(name: str) -> str:
-    result = read(name, LoadResult)
-    title = name.removeprefix("load/").removeprefix("original/")
-    if result is None:
-        return f"| {title} | not measured | | | | | | | |\n"
-    measured = result.measured
-    top = measured.top
-    times = (f"{1000 * seconds:.1f}" for seconds in (top.mean, top.p50, top.p95, top.p99))
-    batch = "" if measured.cell.path == "/predict" else f"{measured.batch_size_mean:.1f}"
-    columns = (
-        title,
-        f"{top.requests_per_second:.1f}",
-        f"{top.failures_per_second:.2f}",
-        *times,
-        batch,
-        f"{measured.cpu_seconds:.1f}",
-    )
-    return f"| {' | '.join(columns)} |\n"
-
-
-def _originals() -> str:
-    return HEAD + "".join(_row(f"load/original/{name}") for name in ORIGINALS)
-
-
-def _matrix() -> str:
-    return HEAD + "".join(_row(name) for name in cells("full") if "/original/" not in name)
-
-
 def _environment() -> str:
-    results = load_results()
-    if not results:
-        return "Nothing was measured yet.\n"
-    found = sorted({f"{result.scale}: {result.environment.caption}" for result in results})
-    return "".join(f"* {line}\n" for line in found)
+    found = sorted({f"{each.scale}: {each.environment.caption}" for each in provenance()})
+    return "".join(f"* {line}\n" for line in found) or "Nothing was measured yet.\n"
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "environment": _environment,
-    "load-matrix": _matrix,
-    "load-originals": _originals,
+    "result": sentences.result,
+    "load-answers": load_tables.answers_table,
+    "load-difference": load_tables.difference_table,
+    "load-matrix": load_tables.matrix_table,
+    "load-settings": load_tables.settings_table,
+    "load-originals": load_tables.original_table,
+    "open-loop": rate_tables.rate_table,
+    "micro-calls": micro_tables.calls_table,
+    "micro-queue-length": partial(micro_tables.flat_table, "queue-length", "items in the queue", 1000),
+    "micro-batch-size": partial(micro_tables.flat_table, "batch-size", "items in a batch", 16),
+    "servers": peer_tables.server_table,
 }

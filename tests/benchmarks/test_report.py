@@ -15,9 +15,17 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import report, results, servers
 from benchmarks.environment import ROOT, Environment, environment
+from benchmarks.latency import plan as latency_plan
+from benchmarks.latency.result import Run, Sizes
+from benchmarks.latency.run import Rate, RateResult
 from benchmarks.load import plan
 from benchmarks.load.run import BOUNDS, Cell, LoadResult, Second, Summary, percentile
-from benchmarks.report import plots, tables
+from benchmarks.micro import plan as micro_plan
+from benchmarks.micro.run import Group, MicroResult
+from benchmarks.peers import plan as peers_plan
+from benchmarks.peers.http import CONNECTIONS, Loaded, ServerResult
+from benchmarks.report import load_tables, plots, tables
+from benchmarks.report.sentences import MISSING
 from benchmarks.results import Result, ResultFileError
 
 HERE = Environment(cpu="a processor", cores=2, kernel="6", python="3", versions={"numpy": "2"}, commit="abc")
@@ -68,6 +76,48 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def everything() -> None:
+    """Write a result for all that is planned; one peer of each kind has failed."""
+    for name, cell in plan.cells("full").items():
+        results.write(result(name, cell))
+    run = Run(
+        offered=100,
+        answered=99,
+        goodput=99.0,
+        failures={"status 503": 1},
+        mean=0.0123,
+        p50=0.01,
+        p95=0.02,
+        p99=0.03,
+        p999=0.04,
+        batches=Sizes(counts=[1, 2], mean=1.5),
+        cpu_seconds_per_call=0.0001,
+        resident_bytes=10**8,
+    )
+    for name, rate in latency_plan.rates("full").items():
+        measured = RateResult(rate=rate, runs={"threading": [run, run], "asyncio": [run, run]})
+        results.write(Result(name=name, scale="full", environment=HERE, measured=measured))
+    for name, group in micro_plan.groups("full").items():
+        times = {side.name: [5e-6] if "floor" in side.name else [9e-6, 10e-6, 11e-6] for side in group.sides}
+        failed = {"batched": "it is not installed"}
+        times.pop("batched", None)
+        micro = MicroResult(group=group, seconds_per_item=times, failed=failed)
+        results.write(Result(name=name, scale="full", environment=HERE, measured=micro))
+    loads = [
+        Loaded(connections=number, requests=2010, seconds=2.0, p50=0.001, p99=0.003, failures=10)
+        for number in CONNECTIONS
+    ]
+    for name, visit in peers_plan.visits("full").items():
+        gone = visit.server == "Ray Serve"
+        served = ServerResult(
+            server=visit.server,
+            loads=[] if gone else loads,
+            resident_bytes=10**8,
+            failed="it is not installed" if gone else "",
+        )
+        results.write(Result(name=name, scale="full", environment=HERE, measured=served))
+
+
 def report_text() -> str:
     """Return the text of BENCHMARK.md with its tables emptied."""
     return tables.MARKER.sub(lambda found: found[1] + found[3], (ROOT / "BENCHMARK.md").read_text())
@@ -77,22 +127,17 @@ def test_tables_say_what_the_results_say() -> None:
     """BENCHMARK.md is as the command would write it."""
     text = report.BENCHMARK.read_text()
 
-    assert set(tables.MARKER.findall(text)[0]) > {"environment"}
+    assert {found["name"] for found in tables.MARKER.finditer(text)} == set(tables.TABLES)
     assert tables.fill(text) == text
 
 
 def test_pictures_are_as_new_as_their_results() -> None:
     """Each carries the fingerprint of the files that it was drawn from."""
-    for name, found in report.originals().items():
-        expected = plots.fingerprint([results.path_of(found.name)])
-        with Image.open(report.ASSETS / report.PICTURES[name]) as picture:
-            assert picture.info[plots.SOURCE] == expected, name
-        assert (report.ASSETS / report.PAGES[name]).exists()
-    ours = tables.load_results()
-    if ours:
-        expected = plots.fingerprint(sorted(results.path_of(found.name) for found in ours))
-        with Image.open(report.ASSETS / plots.COMPARISON) as picture:
-            assert picture.info[plots.SOURCE] == expected
+    for picture in report.pictures():
+        with Image.open(report.ASSETS / picture.file) as drawn:
+            assert drawn.info[plots.SOURCE] == picture.fingerprint, picture.file
+    for file in report.PAGES.values():
+        assert (report.ASSETS / file).exists()
 
 
 def test_nothing_is_too_large() -> None:
@@ -103,8 +148,7 @@ def test_nothing_is_too_large() -> None:
 
 def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     """Every table, picture and page is written, and a second time changes nothing."""
-    for name, cell in plan.cells("full").items():
-        results.write(result(name, cell))
+    everything()
     report.write()
     text = (elsewhere / "BENCHMARK.md").read_text()
 
@@ -112,7 +156,15 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     assert "| optimized_predict-compiled-asyncio-1 | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 | 1.5 | 1.0 |" in text
     assert "| predict-keras | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 |  | 1.0 |" in text
     assert "a processor, 2 cores" in text
-    for file in [*report.PICTURES.values(), plots.COMPARISON]:
+    assert MISSING not in text
+    assert "| 64 coroutines | asyncio-async | 100000 | 10.00 | 20.0 % | 0.50 |" in text
+    assert "| 1 threads | batched | failed: it is not installed |" in text
+    assert "| 1000000 | asyncio | 10.00 | 20.0 % | 1.00 |" in text
+    assert "| http-compiled-100 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
+    assert "| mosec | 1000 (1000 to 1000), 3.0 ms | " in text
+    assert "| Ray Serve | failed: it is not installed |" in text
+    assert "| compiled | mean, ms | 12.3 (12.3 to 12.3) | 12.3 (12.3 to 12.3) | less than the spread |" in text
+    for file in [*report.PICTURES.values(), plots.COMPARISON, plots.AGAINST_RATE, plots.SERVERS]:
         assert matplotlib.image.imread(elsewhere / file).shape[2] == 4
     for file in report.PAGES.values():
         page = (elsewhere / file).read_text()
@@ -154,17 +206,39 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
             raise servers.ServerError(msg)
         return result("", cell).measured
 
+    others: list[Rate | Group | str] = []
+
+    def measure_rate(rate: Rate, _: int | None) -> RateResult:
+        others.append(rate)
+        return RateResult(rate=rate, runs={})
+
+    def measure_micro(group: Group) -> MicroResult:
+        others.append(group)
+        return MicroResult(group=group, seconds_per_item={}, failed={})
+
+    def measure_server(server: str, _: int) -> ServerResult:
+        others.append(server)
+        return ServerResult(server=server, loads=[], resident_bytes=0, failed="")
+
     monkeypatch.setattr(command, "measure_load", measure)
+    monkeypatch.setattr(command, "measure_rate", measure_rate)
+    monkeypatch.setattr(command, "measure_micro", measure_micro)
+    monkeypatch.setattr(command, "measure_server", measure_server)
     monkeypatch.setattr(report, "write", lambda: None)
     count = len(plan.cells("quick"))
     assert command.main(["quick"]) == 1
     assert len(measured) == count
+    assert len(others) == len(latency_plan.rates("quick")) + len(micro_plan.groups("quick"))
     measured.clear()
+    others.clear()
     assert command.main(["quick"]) == 1
     assert [cell.model_call for cell in measured] == ["keras"]
+    assert not others
     measured.clear()
-    assert command.main(["quick", "--again", "--only", "original"]) == 0
+    assert command.main(["quick", "--again", "--only", "original/"]) == 0
     assert len(measured) == 3
+    assert command.main(["peers"]) == 0
+    assert len(others) == len(peers_plan.visits("full"))
     measured.clear()
     assert command.main(["load", "--only", "compiled"]) == 0
     assert len(measured) == 5, "another scale is another measurement"
@@ -199,6 +273,17 @@ def test_the_environment() -> None:
     assert here.cpu
     assert here.versions["numpy"]
     assert here.caption.startswith(here.cpu)
+
+
+def test_where_failures_start() -> None:
+    """More than one of a hundred in five seconds, and not before."""
+    fine = Second(users=1, requests=100, failures=0, mean=0.1, p95=0.1)
+    worse = fine.model_copy(update={"failures": 6, "requests": 200})
+
+    assert load_tables.failures_start([fine] * 9) is None
+    assert load_tables.failures_start([fine] * 9 + [worse]) is None
+    assert load_tables.failures_start([fine] * 9 + [worse] * 5) == 140.0
+    assert load_tables.failures_start([fine] * 4) is None
 
 
 def test_percentiles() -> None:

@@ -1,0 +1,49 @@
+"""Measuring in a process of its own, so that no measurement feels what another has left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from .environment import ROOT
+
+
+class MeasurementError(Exception):
+    """Something could not be measured; the message says why, in one line."""
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def python(*arguments: str, seconds: float) -> str:
+    """Run Python in the root of the project and return what it printed. MeasurementError when it fails."""
+    try:
+        ended = subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        msg = f"took longer than {seconds:.0f} s"
+        raise MeasurementError(msg) from None
+    if ended.returncode:
+        raise MeasurementError(reason(ended.stdout + ended.stderr))
+    return ended.stdout
+
+
+def module(name: str, asked: BaseModel, answer: type[R], *, seconds: float) -> R:
+    """Run a module that takes `asked` as JSON and prints `answer` as JSON. MeasurementError when it does not."""
+    printed = python("-m", name, asked.model_dump_json(), seconds=seconds)
+    try:
+        return answer.model_validate_json(printed)
+    except ValidationError:
+        msg = f"{name} printed no {answer.__name__}"
+        raise MeasurementError(msg) from None
+
+
+def reason(log: str) -> str:
+    """Return the line of a log that says most about a failure."""
+    lines = [line.strip().removeprefix("E ").strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error: " in line or "error: " in line.lower()]
+    return (errors or lines or ["it said nothing"])[-1][:200]

@@ -1,0 +1,35 @@
+"""Which open-loop measurements there are."""
+
+from __future__ import annotations
+
+from benchmarks.load.run import ModelCall
+from benchmarks.scale import Scale
+
+from .run import Place, Rate
+
+SMALL = 8
+"""Rows in a batch where the emulated device is to be overloaded: it serves 722 a second then."""
+
+
+def rates(scale: Scale) -> dict[str, Rate]:
+    """Return the measurements by their names. Quick ones are once and short, and fewer."""
+    full = scale == "full"
+    found: dict[str, Rate] = {}
+    seconds, repeats = (6.0, 5) if full else (3.0, 1)
+
+    def add(name: str, place: Place, model_call: ModelCall, rate: float, **limits: int) -> None:
+        found[f"latency/{name}-{rate:.0f}"] = Rate(
+            place=place, model_call=model_call, rate=rate, seconds=seconds, repeats=repeats, **limits
+        )
+
+    for rate in (20, 100, 500, 1000, 2000) if full else (100, 1000):
+        add("process-emulated", "process", "emulated", rate)
+    for rate in (20, 100, 500, 1000) if full else (100, 500):
+        add("http-emulated", "http", "emulated", rate)
+    for rate in (100, 500, 1000, 2000) if full else (500,):
+        add("http-compiled", "http", "compiled", rate)
+    # A queue of 256 is served in 0.36 s; one of 1024, the default, in 1.4 s, when the callers have left.
+    for rate in (500, 700, 900, 1200) if full else (1200,):
+        for queue in (256, 1024):
+            add(f"http-overload-{queue}", "http", "emulated", rate, max_batch_size=SMALL, max_queue_size=queue)
+    return found

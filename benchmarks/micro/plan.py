@@ -1,0 +1,71 @@
+"""Which micro measurements there are: our cases, the floors, and the peers."""
+
+from __future__ import annotations
+
+from benchmarks.scale import Scale
+
+from .run import Group, Side
+
+CASES = "benchmarks/micro/test_calls.py"
+PEERS = "benchmarks/peers/test_calls.py"
+
+COROUTINES = {
+    "asyncio-floor": "",
+    "asyncio-async": "asyncio-floor",
+    "asyncio-sync": "",
+    "threading-floor": "",
+    "threading-sync": "threading-floor",
+    "threading-async": "",
+}
+"""Sides and their floors. The floors call the function as the backend does by nature; the other kind has none."""
+
+THREADS = {
+    "floor": "",
+    "threading-sync": "floor",
+    "threading-async": "",
+    "asyncio-sync": "",
+    "asyncio-async": "",
+}
+
+
+def groups(scale: Scale) -> dict[str, Group]:
+    """Return the measurements by their names. A quick one is measured once, without peers."""
+    full = scale == "full"
+    repeats = 5 if full else 1
+    found: dict[str, list[Side]] = {}
+    for callers in (1, 64, 1000):
+        sides = [_ours("coroutines", side, floor, callers) for side, floor in COROUTINES.items()]
+        if full:
+            peers = ("async-batcher", "batched", "aiodataloader", "bentoml")
+            sides += [_peer("coroutines", peer, f"-{callers}") for peer in peers]
+        if full and callers == 1:
+            sides += [
+                Side(name=f"{peer} (default window)", case=f"{PEERS}::test_default_window[{peer}]")
+                for peer in ("async-batcher", "batched")
+            ]
+        found[f"coroutines-{callers}"] = sides
+    for callers in (1, 8, 64, 256):
+        sides = [_ours("threads", side, floor, callers) for side, floor in THREADS.items()]
+        if full:
+            sides.append(_peer("threads", "batched", f"-{callers}"))
+        found[f"threads-{callers}"] = sides
+    lengths = (100, 1_000, 10_000, 100_000, 1_000_000) if full else (1_000, 100_000)
+    found["queue-length"] = _both("queue_length", lengths)
+    found["batch-size"] = _both("batch_size", (1, 16, 256, 4096))
+    return {f"micro/{name}": Group(sides=sides, repeats=repeats) for name, sides in found.items()}
+
+
+def _ours(test: str, side: str, floor: str, callers: int) -> Side:
+    return Side(name=side, case=f"{CASES}::test_{test}[{side}-{callers}]", floor=floor)
+
+
+def _peer(test: str, peer: str, end: str) -> Side:
+    return Side(name=peer, case=f"{PEERS}::test_{test}[{peer}{end}]")
+
+
+def _both(test: str, numbers: tuple[int, ...]) -> list[Side]:
+    return [
+        Side(name=f"{backend}-{number}", case=f"{CASES}::test_{test}[{backend}-{number}]")
+        for number in numbers
+        for backend in ("threading", "asyncio")
+    ]

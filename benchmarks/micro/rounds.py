@@ -1,0 +1,85 @@
+"""Rounds of calls to measure, and the batch functions that they are made to: ones that do nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from typing import Any
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+CALLS = 4000
+"""Calls in one round, shared by the callers."""
+
+BATCH = 64
+
+Process = Callable[[int], Awaitable[int]]
+Call = Callable[[int], int]
+ForCoroutines = Callable[[], AbstractAsyncContextManager[Process]]
+"""Makes what coroutines call, on the loop that they will run on."""
+ForThreads = Callable[[], AbstractContextManager[Call]]
+"""Makes what threads call."""
+
+
+def work(items: list[int]) -> list[int]:
+    """Answer at once."""
+    return items
+
+
+async def work_async(items: list[int]) -> list[int]:
+    """Answer at once."""
+    return items
+
+
+FUNCTIONS: dict[str, Callable[[list[int]], Any]] = {"sync": work, "async": work_async}
+
+
+def note(benchmark: BenchmarkFixture, group: str, items: int) -> None:
+    """Say which rows belong together, and how many items a round has."""
+    benchmark.group = group
+    benchmark.extra_info["items"] = items
+
+
+def measure_coroutines(
+    benchmark: BenchmarkFixture, make: ForCoroutines, callers: int, calls: int = CALLS, rounds: int = 7
+) -> None:
+    """Measure coroutines of one loop, each with one call after the other."""
+    each = calls // callers
+    note(benchmark, f"{callers} coroutines", each * callers)
+
+    async def caller(process: Process) -> None:
+        for n in range(each):
+            await process(n)
+
+    async def round_of(process: Process) -> None:
+        await asyncio.gather(*(caller(process) for _ in range(callers)))
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        process = runner.run(stack.enter_async_context(make()))
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            lambda: runner.run(round_of(process)), rounds=rounds, warmup_rounds=2
+        )
+        runner.run(stack.aclose())
+
+
+def measure_threads(benchmark: BenchmarkFixture, make: ForThreads, callers: int, calls: int = CALLS) -> None:
+    """Measure threads, each with one call after the other."""
+    each = calls // callers
+    note(benchmark, f"{callers} threads", each * callers)
+
+    def caller(call: Call) -> None:
+        for n in range(each):
+            call(n)
+
+    def round_of(call: Call) -> None:
+        threads = [threading.Thread(target=caller, args=(call,)) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    with make() as call:
+        benchmark.pedantic(lambda: round_of(call), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,88 @@
+"""One micro measurement: the cases of a group, each in fresh processes, in turns."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from benchmarks.fresh import MeasurementError, python
+from benchmarks.spread import Spread, interleaved
+
+LIMIT = 300.0
+"""Seconds for one process."""
+
+PROCESS_SECONDS = 3.0
+"""What one process takes, for the estimate."""
+
+
+class Side(BaseModel):
+    """One case of pytest-benchmark."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    case: str
+    """Where it is, as pytest names it."""
+    floor: str = ""
+    """The side that does the same job without features, if there is one."""
+
+
+class Group(BaseModel):
+    """Cases that are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sides: list[Side]
+    repeats: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes, roughly."""
+        return PROCESS_SECONDS * len(self.sides) * self.repeats
+
+
+class MicroResult(BaseModel):
+    """What a group gave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: Group
+    seconds_per_item: dict[str, list[float]]
+    """For each side the median round of each process."""
+    failed: dict[str, str]
+    """Why there is nothing for a side."""
+
+    def spread(self, side: str) -> Spread:
+        """Return what the repeats of a side say. KeyError for one that failed."""
+        return Spread(tuple(self.seconds_per_item[side]))
+
+
+def measure(group: Group) -> MicroResult:
+    """Run it. A case that fails is told in the result."""
+    found: dict[str, list[float]] = defaultdict(list)
+    failed: dict[str, str] = {}
+    for side in interleaved(group.sides, group.repeats):
+        if side.name in failed:
+            continue
+        try:
+            found[side.name].append(_seconds_per_item(side.case))
+        except MeasurementError as error:
+            failed[side.name] = str(error)
+            found.pop(side.name, None)
+    return MicroResult(group=group, seconds_per_item=found, failed=failed)
+
+
+def _seconds_per_item(case: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        python(
+            *("-m", "pytest", case, "-q", "--benchmark-only", f"--benchmark-json={record}", "--tb=line"),
+            *("-p", "no:cacheprovider"),
+            seconds=LIMIT,
+        )
+        (measured,) = json.loads(record.read_bytes())["benchmarks"]
+    return float(measured["stats"]["median"]) / int(measured["extra_info"]["items"])

@@ -1,0 +1,27 @@
+"""Other servers with the same model, each made as its own documentation shows.
+
+`python -m benchmarks.peers.apps.NAME PORT`. Batches of at most 256, and the shortest window that each allows: what
+is compared is how they serve, not how long they wait.
+"""
+
+from __future__ import annotations
+
+from server.model import FEATURES, MODEL_FILE, Predictor, load
+
+MOST = 256
+"""Rows in a batch."""
+
+
+def model() -> Predictor:
+    """Load the model as the server of this project does, and warm it up."""
+    found = load(MODEL_FILE, "compiled")
+    found.warm_up(MOST)
+    return found
+
+
+def values(predictor: Predictor, rows: list[list[float]]) -> list[float]:
+    """Return predictions that are all numbers."""
+    return [float(value) for value in predictor.predict(rows) if not isinstance(value, Exception)]
+
+
+__all__ = ["FEATURES", "MOST", "model", "values"]

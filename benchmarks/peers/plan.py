@@ -1,0 +1,45 @@
+"""Which servers are measured, how often and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.scale import Scale
+from benchmarks.spread import interleaved
+
+from .http import CONNECTIONS, SERVERS, WARM_UP_SECONDS
+
+REPEATS = 5
+START_SECONDS = 10.0
+"""What a start takes, for the estimate."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One server, once, with all numbers of connections."""
+
+    server: str
+    seconds: int
+    """For each number."""
+
+    @property
+    def estimate(self) -> float:
+        """Seconds that it takes, roughly."""
+        return self.seconds * len(CONNECTIONS) + WARM_UP_SECONDS + START_SECONDS
+
+
+def visits(scale: Scale) -> dict[str, Visit]:
+    """Return the measurements by their names, in turns. A quick run leaves them out: they take half an hour."""
+    if scale == "quick":
+        return {}
+    found: dict[str, Visit] = {}
+    for server in interleaved(list(SERVERS), REPEATS):
+        number = sum(visit.server == server for visit in found.values()) + 1
+        found[name(server, number)] = Visit(server, seconds=4)
+    return found
+
+
+def name(server: str, number: int) -> str:
+    """Return the name of a measurement; `number` counts from 1."""
+    plain = server.lower().replace(", ", "-").replace(" ", "-").replace("/", "")
+    return f"peers/http/{plain}-{number}"

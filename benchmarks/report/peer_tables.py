@@ -1,0 +1,61 @@
+"""The table of servers over HTTP."""
+
+from __future__ import annotations
+
+from benchmarks.peers.http import CONNECTIONS, SERVERS, Loaded, ServerResult
+from benchmarks.peers.plan import REPEATS, name
+from benchmarks.results import Result, read
+from benchmarks.spread import Spread
+
+from .markdown import ms, table
+
+
+def server_results() -> dict[str, list[Result[ServerResult]]]:
+    """Return the repeats of each server that was measured."""
+    found: dict[str, list[Result[ServerResult]]] = {}
+    for server in SERVERS:
+        repeats = (read(name(server, number), ServerResult) for number in range(1, REPEATS + 1))
+        present = [result for result in repeats if result is not None]
+        if present:
+            found[server] = present
+    return found
+
+
+def rates_of(repeats: list[Result[ServerResult]], connections: int) -> Spread:
+    """Return requests a second with so many connections."""
+    return Spread(tuple(load.rate for load in _loads(repeats, connections)))
+
+
+def _loads(repeats: list[Result[ServerResult]], connections: int) -> list[Loaded]:
+    return [load for result in repeats for load in result.measured.loads if load.connections == connections]
+
+
+def server_table() -> str:
+    """Return requests a second and p99 for each number of connections: medians, with the smallest and largest."""
+    head = ["server", *(f"{number} connections" for number in CONNECTIONS), "failures", "memory, MB"]
+    rows = []
+    results = server_results()
+    for server in SERVERS:
+        repeats = results.get(server, [])
+        failed = [result.measured.failed for result in repeats if result.measured.failed]
+        if not repeats or failed:
+            rows.append([server, f"failed: {failed[0]}" if failed else "not measured"])
+            continue
+        failures = sum(load.failures for result in repeats for load in result.measured.loads)
+        memory = Spread(tuple(result.measured.resident_bytes for result in repeats)).middle
+        rows.append(
+            [
+                server,
+                *(_figures(repeats, number) for number in CONNECTIONS),
+                f"{failures}",
+                f"{memory / 1e6:.0f}",
+            ]
+        )
+    return table(head, rows)
+
+
+def _figures(repeats: list[Result[ServerResult]], connections: int) -> str:
+    rate = rates_of(repeats, connections)
+    slow = Spread(tuple(load.p99 for load in _loads(repeats, connections)))
+    low, high = min(rate.values), max(rate.values)
+    return f"{rate.middle:.0f} ({low:.0f} to {high:.0f}), {ms(slow.middle)} ms"
