@@ -37,7 +37,7 @@ def cells(scale: Scale) -> dict[str, Cell]:
     """Return the measurements by their names, in order.
 
     A full one has 3000 users, 25 s to come and more than two minutes to stay; the original's ramps are as long
-    as they were there. A quick one has a fifth of the users and a thirtieth of the time, and leaves special settings out.
+    as they were there. A quick one has a fifth of the users, a thirtieth of the time, and no special settings.
     """
     shrunk = {"most_users": 600, "time_scale": 0.03} if scale == "quick" else {"time_scale": 0.42}
     found = {
