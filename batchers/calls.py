@@ -38,6 +38,8 @@ class Serving:
 
 
 _serving: ContextVar[Serving | None] = ContextVar("batchers_serving", default=None)
+serving = _serving.get
+"""Return what the current context serves, or None."""
 _marks = count(1)
 
 

@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Sequence
 from math import inf
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
 from .drain import DrainRate
@@ -60,7 +60,7 @@ class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_batch_limit", "_cost_limit", "_queue_limit", "_slots", "_policy", "_bisect"),
+        *("_batch_limits", "_queue_limit", "_slots", "_policy", "_bisect"),
         *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
         *("_closed", "_abandoned", "_token", "torn"),
         *("_number", "_queued", "_running", "_batches"),
@@ -70,8 +70,10 @@ class Core(Generic[T, S]):
 
     def __init__(self, options: Options) -> None:
         """Start empty, open and idle."""
-        self._batch_limit = options.batch_limit
-        self._cost_limit = inf if options.max_batch_cost is None else options.max_batch_cost
+        self._batch_limits = (
+            options.batch_limit,
+            inf if options.max_batch_cost is None else options.max_batch_cost,
+        )
         self._queue_limit = options.queue_limit
         self._slots = options.slots
         self._policy = options.rule
@@ -97,28 +99,32 @@ class Core(Generic[T, S]):
 
     # Events
 
-    def offer(self, tickets: Sequence[Ticket[T]], now: float) -> None:
-        """Accept all tickets, or raise BatcherStoppedError or QueueFullError and accept none."""
+    def offer(self, tickets: Sequence[Ticket[T]], now: float) -> bool:
+        """Accept all tickets, or raise BatcherStoppedError or QueueFullError and accept none.
+
+        Return whether `due` may have become earlier.
+        """
         count = len(tickets)
-        if self._closed:
-            self._rejected += count
-            msg = "the batcher is stopped; make a new one"
-            raise BatcherStoppedError(msg)
-        if self._queued + count > self._queue_limit:
-            self._rejected += count
+        if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
         # First of all: a user's groups may raise while they are compared.
-        lanes = [self._lane(ticket.group) for ticket in tickets]
+        for ticket in tickets:
+            lane = self._lanes.get(ticket.group) or self._new_lane(ticket.group)
+            ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
         self.torn = True
-        for ticket, lane in zip(tickets, lanes, strict=True):
+        sooner = len(self._in_flight) < self._slots
+        for ticket in tickets:
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
-            if lane.add(ticket) or (not lane.full and self._fills(lane)):
+            lane = ticket.bucket.lane
+            if lane.add(ticket):
                 self._rank(lane)
             if ticket.deadline < inf:
                 self._deadlines.put(ticket, (ticket.deadline, ticket.number))
+                sooner = True
         self._queued += count
         self.torn = False
+        return sooner
 
     def withdraw(self, ticket: Ticket[T]) -> bool:
         """Let a caller leave; return False when its outcome was already settled, or it is none of this core."""
@@ -146,15 +152,20 @@ class Core(Generic[T, S]):
                 return ()
             verdict = verdict.each(len(batch.tickets))  # type: ignore[assignment]  # list is invariant
         settled = []
-        for ticket, outcome in zip(batch.tickets, verdict, strict=True):  # type: ignore[arg-type]
-            if ticket.state != RUNNING:
-                continue
-            self._leave(ticket)
-            if isinstance(outcome, Err):
-                self._failed += 1
-            else:
-                self._completed += 1
-            settled.append((ticket, outcome))
+        failed = 0
+        for pair in zip(batch.tickets, verdict, strict=True):  # type: ignore[arg-type]
+            ticket, outcome = pair
+            if ticket.state == RUNNING:
+                ticket.state = SETTLED
+                ticket.item = None
+                if ticket.deadline < inf:
+                    self._deadlines.discard(ticket)
+                if isinstance(outcome, Err):
+                    failed += 1
+                settled.append(pair)
+        self._running -= len(settled)
+        self._failed += failed
+        self._completed += len(settled) - failed
         self.torn = False
         return settled
 
@@ -201,7 +212,7 @@ class Core(Generic[T, S]):
 
     def decide(self, now: float) -> Decision[T, S]:
         """Return what is to be done at this time. Ask again until it is Wait or Done."""
-        if self._deadlines and self._deadlines.first_key()[0] <= now:
+        if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
@@ -211,16 +222,16 @@ class Core(Generic[T, S]):
                 lane = self._choose(now)
                 if lane is not None:
                     return self._start(self._take(lane, now), now)
-        if self.done:
+        if self._closed and self.idle:
             return Done()
         return Wait(self.due)
 
     @property
     def due(self) -> float:
         """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
-        deadline: float = self._deadlines.first_key()[0] if self._deadlines else inf
+        deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
         if len(self._in_flight) < self._slots:
-            if self._divided or self.done:
+            if self._divided or (self._closed and self.idle):
                 return -inf
             if self._queued:
                 return min(deadline, self._held_until())
@@ -291,13 +302,13 @@ class Core(Generic[T, S]):
         lane = self._by_rank.first()
         if self._goes_at(lane) <= now:
             return lane
-        if self._full:
+        if self._full.keys:
             return self._full.first()
         lane = self._by_age.first()
         return lane if self._goes_at(lane) <= now else None
 
     def _held_until(self) -> float:
-        if self._full:
+        if self._full.keys:
             return -inf
         return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
 
@@ -306,18 +317,13 @@ class Core(Generic[T, S]):
             return -inf
         return self._policy.hold_until(lane.oldest().arrived)
 
-    def _lane(self, group: Hashable) -> Lane[T]:
-        lane = self._lanes.get(group)
-        if lane is None:
-            lane = self._lanes[group] = Lane(group, self._token)
+    def _new_lane(self, group: Hashable) -> Lane[T]:
+        lane = self._lanes[group] = Lane(group, self._token, *self._batch_limits)
         return lane
-
-    def _fills(self, lane: Lane[T]) -> bool:
-        return lane.size >= self._batch_limit or lane.cost >= self._cost_limit
 
     def _rank(self, lane: Lane[T]) -> None:
         """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""
-        lane.full = self._fills(lane)
+        lane.full = lane.fills()
         if not lane.size:
             self._by_rank.discard(lane)
             self._by_age.discard(lane)
@@ -337,13 +343,13 @@ class Core(Generic[T, S]):
     # Batches
 
     def _take(self, lane: Lane[T], now: float) -> list[Ticket[T]]:
-        tickets = lane.take(self._batch_limit, self._cost_limit)
+        tickets = lane.take()
         self._rank(lane)
         self._queued -= len(tickets)
         self._running += len(tickets)
         for ticket in tickets:
             ticket.state = RUNNING
-            self._queue_wait.observe(now - ticket.arrived)
+        self._queue_wait.observe_all([now - ticket.arrived for ticket in tickets])
         return tickets
 
     def _start(self, tickets: list[Ticket[T]], now: float) -> Run[T]:
@@ -378,7 +384,7 @@ class Core(Generic[T, S]):
 
     def _expire(self, now: float) -> list[tuple[Ticket[T], Err]]:
         settled = []
-        while self._deadlines and self._deadlines.first_key()[0] <= now:
+        while self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             ticket = self._deadlines.first()
             where = "in the queue" if ticket.state == QUEUED else "in a running batch"
             self._leave(ticket)
@@ -400,9 +406,13 @@ class Core(Generic[T, S]):
             settled.append((ticket, Err(BatcherStoppedError(msg))))
         return settled
 
-    # Overload
+    # Refusals
 
-    def _refuse(self, count: int) -> None:
+    def _refuse(self, count: int) -> NoReturn:
+        self._rejected += count
+        if self._closed:
+            msg = "the batcher is stopped; make a new one"
+            raise BatcherStoppedError(msg)
         if count > self._queue_limit:
             msg = f"{count} items can never fit max_queue_size={self._queue_limit}: hand in fewer at a time"
             raise OptionError(msg)

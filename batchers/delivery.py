@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from .calls import tell
 from .decisions import Settled
+from .lanes import Ticket
 from .outcomes import Err, Outcome
 
 logger = logging.getLogger("batchers")
@@ -18,7 +19,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 Future: TypeAlias = "asyncio.Future[S] | concurrent.futures.Future[S] | Share"
-Pairs: TypeAlias = "list[tuple[Future[Any], Outcome[Any]]]"
+Pairs: TypeAlias = list[tuple[Ticket[Any], Outcome[Any]]]
 
 
 def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> None:
@@ -29,10 +30,9 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
     """
     near: Pairs = []
     far: dict[asyncio.AbstractEventLoop, Pairs] = {}
-    for ticket, outcome in settled:
-        pair: Any = (ticket.future, outcome)
-        loop: Any = ticket.loop
-        if loop is None or loop is here:
+    for pair in settled:
+        loop: Any = pair[0].loop
+        if loop is here or loop is None:
             near.append(pair)
         else:
             far.setdefault(loop, []).append(pair)
@@ -43,7 +43,8 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
 
 def _resolve(pairs: Pairs) -> None:
     interrupt: BaseException | None = None
-    for future, outcome in pairs:
+    for ticket, outcome in pairs:
+        future: Any = ticket.future
         try:
             _settle(future, outcome)
         except BaseException as error:
@@ -59,11 +60,15 @@ def _resolve(pairs: Pairs) -> None:
 
 
 def _settle(future: Future[Any], outcome: Outcome[Any]) -> None:
-    if _is_open(future):
-        if isinstance(outcome, Err):
-            future.set_exception(outcome.error)
-        else:
-            future.set_result(outcome)
+    if isinstance(future, concurrent.futures.Future):
+        if not _claim(future):
+            return
+    elif future.done():  # touched by its own loop only, so this stays so
+        return
+    if isinstance(outcome, Err):
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome)
 
 
 def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a ticket knows no type of its future
@@ -71,14 +76,12 @@ def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a ticket knows no t
     future.set_running_or_notify_cancel()
 
 
-def _is_open(future: Future[Any]) -> bool:
-    """Whether the caller still waits; one that has left keeps its cancellation.
+def _claim(future: concurrent.futures.Future[Any]) -> bool:
+    """Whether a thread still waits; one that has left keeps its cancellation.
 
-    A future of a coroutine is touched by its own loop only. One of a thread may be cancelled at any moment,
-    so it decides under its own lock, and tells whoever waits for it in `concurrent.futures.wait`.
+    It may be cancelled at any moment, so the future decides under its own lock, and tells whoever waits for it
+    in `concurrent.futures.wait`.
     """
-    if not isinstance(future, concurrent.futures.Future):
-        return not future.done()
     if future.done() and not future.cancelled():
         return False
     return future.set_running_or_notify_cancel()

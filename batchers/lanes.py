@@ -78,34 +78,56 @@ class Bucket(Generic[T]):
 class Lane(Generic[T]):
     """The waiting items of one group."""
 
-    __slots__ = ("_buckets", "_by_age", "_by_priority", "cost", "full", "group", "owner", "size")
+    __slots__ = (
+        "_by_age",
+        "_by_priority",
+        "_most",
+        "_most_cost",
+        "buckets",
+        "cost",
+        "full",
+        "group",
+        "owner",
+        "size",
+    )
 
-    def __init__(self, group: Hashable, owner: object = None) -> None:
-        """Start empty. `owner` tells the lanes of one core from those of another."""
+    def __init__(self, group: Hashable, owner: object = None, most: float = inf, most_cost: float = inf) -> None:
+        """Start empty. `owner` tells the lanes of one core from those of another.
+
+        A batch of it has at most `most` items, which cost at most `most_cost` together.
+        """
         self.group = group
         self.owner = owner
         self.size = 0
         self.cost = 0.0
-        self.full = False  # whether its next batch cannot grow any more; the core knows the limits
-        self._buckets: dict[int, Bucket[T]] = {}
+        self.full = False  # what `fills` said when the core last ranked it
+        self._most = most
+        self._most_cost = most_cost
+        self.buckets: dict[int, Bucket[T]] = {}
         self._by_priority: Order[Bucket[T]] = Order()
         self._by_age: Order[Bucket[T]] = Order()
 
     def add(self, ticket: Ticket[T]) -> bool:
-        """Put a ticket at the end of its bucket; return whether the head of the lane may have changed."""
-        priority = ticket.priority
-        bucket = self._buckets.get(priority)
-        if bucket is None:
-            bucket = self._buckets[priority] = Bucket(self, priority)
-        ticket.bucket = bucket
-        first = not bucket.tickets
-        bucket.tickets.append(ticket)
+        """Put a ticket at the end of its bucket; return whether the lane's rank may have changed."""
+        bucket = ticket.bucket
+        tickets = bucket.tickets
+        tickets.append(ticket)
         self.size += 1
         self.cost += ticket.cost
-        if first:
-            self._by_priority.put(bucket, -priority)
-            self._by_age.put(bucket, ticket.number)
-        return first
+        if len(tickets) > 1:
+            return not self.full and (self.size >= self._most or self.cost >= self._most_cost)
+        self._by_priority.put(bucket, -bucket.priority)
+        self._by_age.put(bucket, ticket.number)
+        return True
+
+    def fills(self) -> bool:
+        """Return whether its next batch cannot grow any more."""
+        return self.size >= self._most or self.cost >= self._most_cost
+
+    def new_bucket(self, priority: int) -> Bucket[T]:
+        """Return an empty bucket for items of this priority."""
+        bucket = self.buckets[priority] = Bucket(self, priority)
+        return bucket
 
     def head(self) -> Ticket[T]:
         """Return the ticket that enters the next batch first. The lane must not be empty."""
@@ -115,15 +137,16 @@ class Lane(Generic[T]):
         """Return the ticket that has waited longest. The lane must not be empty."""
         return self._by_age.first().tickets[0]
 
-    def take(self, size: int, cost: float) -> list[Ticket[T]]:
-        """Remove and return the next batch: up to `size` tickets whose costs add up to at most `cost`.
+    def take(self) -> list[Ticket[T]]:
+        """Remove and return the next batch: as many tickets as the limits allow.
 
         It ends before the first ticket that does not fit; nothing overtakes it. It holds at least one
         ticket when the lane does, because no single ticket is above the limit.
         """
         taken: list[Ticket[T]] = []
         spent = 0.0
-        size = min(size, self.size)
+        size = min(self._most, self.size)
+        cost = self._most_cost
         while len(taken) < size:
             bucket = self._by_priority.first()
             tickets = bucket.tickets
@@ -156,7 +179,7 @@ class Lane(Generic[T]):
 
     def waiting(self) -> list[Ticket[T]]:
         """Return all tickets that wait."""
-        return [ticket for bucket in self._buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
+        return [ticket for bucket in self.buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
 
     def _subtract(self, count: int, cost: float) -> None:
         self.size -= count
@@ -174,5 +197,5 @@ class Lane(Generic[T]):
             return
         self._by_priority.discard(bucket)
         self._by_age.discard(bucket)
-        if len(self._buckets) > 1:  # the last one stays: most batchers use one priority only
-            del self._buckets[bucket.priority]
+        if len(self.buckets) > 1:  # the last one stays: most batchers use one priority only
+            del self.buckets[bucket.priority]

@@ -145,21 +145,23 @@ class Machinery(ABC, Generic[T, S]):
         return float(cost)
 
     def _admit(self, tickets: Sequence[Ticket[T]], here: Loop | None) -> None:
-        calls.refuse_reentrant(self._mark, "process or submit")
+        if calls.serving() is not None:
+            calls.refuse_reentrant(self._mark, "process or submit")
+        core = self._core
         with self._lock:
-            if self._left or self._core.torn:
+            if self._left or core.torn:
                 self._tidy()
-            if (here is not self._home or here is None) and not self._core.closed:
+            if (here is not self._home or here is None) and not core.closed:
                 self._settle_on(here)
-            self._core.offer(tickets, self._clock())
-            try:
-                self._rearm(here)
-            except BaseException as error:
-                for ticket in tickets:
-                    self._core.withdraw(ticket)
-                if isinstance(error, (RuntimeError, OSError)):
-                    raise _cannot_start(error) from error
-                raise
+            if core.offer(tickets, self._clock()) and self._armed != -inf:
+                try:
+                    self._rearm(here)
+                except BaseException as error:
+                    for ticket in tickets:
+                        core.withdraw(ticket)
+                    if isinstance(error, (RuntimeError, OSError)):
+                        raise _cannot_start(error) from error
+                    raise
 
     def _settle_on(self, here: Loop | None) -> None:
         """Find a place to live, for a call from another than the home loop. Lock held."""

@@ -62,10 +62,11 @@ def judge(result: object, count: int) -> Verdict[Any]:
     that is an exception fails its item only. Everything else is a `BatchResultError` for the batch:
     None, text, mappings and sets (their order is not the items'), generators, scalars.
     """
-    if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
-        return _wrong(f"a {type(result).__name__}, which is no sequence of results")
-    if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
-        return _wrong(f"{'None' if result is None else 'a ' + type(result).__name__}")
+    if type(result) is not list:  # what most return, and abstract classes are slow to ask
+        if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
+            return _wrong(f"a {type(result).__name__}, which is no sequence of results")
+        if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
+            return _wrong(f"{'None' if result is None else 'a ' + type(result).__name__}")
     outcomes = [Err(own_copy(value)) if isinstance(value, BaseException) else value for value in result]
     if len(outcomes) != count:
         return _wrong(f"{len(outcomes)} results for {count} items")

@@ -7,12 +7,18 @@ from math import inf
 from batchers.lanes import FEW, QUEUED, SETTLED, Lane, Ticket
 
 
-def lane_of(tickets: list[Ticket[int]]) -> Lane[int]:
+def add(lane: Lane[int], ticket: Ticket[int], number: int) -> bool:
+    """Let a ticket wait, as the core does."""
+    ticket.number = number
+    ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
+    return lane.add(ticket)
+
+
+def lane_of(tickets: list[Ticket[int]], most: float = inf, most_cost: float = inf) -> Lane[int]:
     """Return a lane in which they wait."""
-    lane: Lane[int] = Lane("group")
+    lane: Lane[int] = Lane("group", "owner", most, most_cost)
     for number, ticket in enumerate(tickets):
-        ticket.number = number
-        lane.add(ticket)
+        add(lane, ticket, number)
     return lane
 
 
@@ -42,26 +48,34 @@ def test_a_lane_that_is_new() -> None:
 def test_the_head_may_change_only_with_the_first_of_a_priority() -> None:
     """Then the orders above the lane have to be looked at."""
     lane: Lane[int] = Lane("group")
-    found = []
-    for number, priority in enumerate([0, 0, 1, 1, 0]):
-        ticket = Ticket(number, priority=priority)
-        ticket.number = number
-        found.append(lane.add(ticket))
+    found = [add(lane, Ticket(n, priority=priority), n) for n, priority in enumerate([0, 0, 1, 1, 0])]
 
     assert found == [True, False, True, False, False]
+
+
+def test_a_lane_that_is_full_says_so_until_it_is_ranked() -> None:
+    """By the number of its items, or by their cost."""
+    for lane in (Lane[int]("group", None, 3), Lane[int]("group", None, inf, 3.0)):
+        found = []
+        for number in range(5):
+            found.append(add(lane, Ticket(number, cost=1.0), number))
+            if number == 3:
+                assert lane.fills()
+                lane.full = True
+        assert found == [True, False, True, True, False]
 
 
 def test_costs() -> None:
     """They follow what enters, leaves and is taken; an empty lane has none, whatever was rounded."""
     tickets = [Ticket(n, cost=cost) for n, cost in enumerate([0.1, 0.2, 0.3, 4.0])]
-    lane = lane_of(tickets)
+    lane = lane_of(tickets, 2, 1.0)
     assert (lane.size, lane.cost) == (4, 0.1 + 0.2 + 0.3 + 4.0)
     leave(lane, tickets[3])
     assert lane.size == 3
     assert abs(lane.cost - 0.6) < 1e-9
-    assert lane.take(2, 1.0) == tickets[:2]
+    assert lane.take() == tickets[:2]
     assert abs(lane.cost - 0.3) < 1e-9
-    assert lane.take(2, 1.0) == tickets[2:3]
+    assert lane.take() == tickets[2:3]
     assert (lane.size, lane.cost) == (0, 0.0)
 
 
@@ -96,15 +110,15 @@ def test_few_tombstones_are_not_worth_a_new_deque() -> None:
 def test_tombstones_on_the_way_of_a_batch() -> None:
     """Taken out with it, and never in it."""
     tickets = [Ticket(n) for n in range(8)]
-    lane = lane_of(tickets)
+    lane = lane_of(tickets, 2)
     bucket = tickets[0].bucket
     for number in (1, 2, 5, 6):
         leave(lane, tickets[number])
     assert bucket.dead == 4
-    assert lane.take(2, inf) == [tickets[0], tickets[3]]
+    assert lane.take() == [tickets[0], tickets[3]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (4, 2, 2)
-    assert lane.take(1, inf) == [tickets[4]]
-    assert (len(bucket.tickets), bucket.dead, lane.size) == (1, 0, 1)
+    assert lane.take() == [tickets[4], tickets[7]]
+    assert (len(bucket.tickets), bucket.dead, lane.size) == (0, 0, 0)
 
 
 def test_priorities_are_forgotten_with_their_last_item() -> None:
@@ -112,5 +126,5 @@ def test_priorities_are_forgotten_with_their_last_item() -> None:
     tickets = [Ticket(n, priority=n) for n in range(5)]
     lane = lane_of(tickets)
 
-    assert lane.take(5, inf) == tickets[::-1]
-    assert list(lane._buckets) == [0]
+    assert lane.take() == tickets[::-1]
+    assert list(lane.buckets) == [0]
