@@ -28,9 +28,8 @@ SETTINGS = {
     "keras-original-settings": {"BATCHER_CONCURRENCY": "12", "BATCHER_MAX_QUEUE_TIME": "0.01"},
     "keras-twelve-in-flight": {"BATCHER_CONCURRENCY": "12"},
     "keras-window": {"BATCHER_MAX_QUEUE_TIME": "0.01"},
-    "keras-asyncio": {},
 }
-"""The settings of the original's v0.2.0, then one of the two, then the defaults."""
+"""The settings of the original's v0.2.0, then one of the two alone. The matrix has the defaults."""
 
 
 def cells(scale: Scale) -> dict[str, Cell]:

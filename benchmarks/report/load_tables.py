@@ -63,8 +63,9 @@ def matrix_table() -> str:
 
 
 def settings_table() -> str:
-    """Return one backend and one model call with different settings."""
-    return table(HEAD, (_row(f"load/settings/{name}") for name in SETTINGS))
+    """Return one backend and one model call with different settings, then with the defaults."""
+    defaults = [name for name in MATRIX if name.startswith("load/optimized_predict-keras-asyncio")]
+    return table(HEAD, map(_row, [*(f"load/settings/{name}" for name in SETTINGS), *defaults]))
 
 
 def failures_start(seconds: list[Second]) -> float | None:
