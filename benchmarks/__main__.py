@@ -1,22 +1,23 @@
 """`python -m benchmarks quick|all|load|latency|micro|peers|report`: measure what is missing, then report.
 
-An interrupted run goes on where it was: what is in `assets/results` with the same scale and commit is kept.
-`--again` measures anew.
+An interrupted run goes on where it was: what is in `assets/results` of the same scale, code, machine and packages
+is kept. `--again` measures anew. `cell` makes one load measurement of your own.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
@@ -30,7 +31,7 @@ from .latency import plan as latency_plan
 from .latency.run import RateResult
 from .latency.run import measure as measure_rate
 from .load import plan as load_plan
-from .load.run import LoadResult
+from .load.run import Backend, Cell, LoadResult, ModelCall, Ramp, Route
 from .load.run import measure as measure_load
 from .micro import plan as micro_plan
 from .micro.run import MicroResult
@@ -55,83 +56,150 @@ class Measurement:
     kind: type[BaseModel]
     seconds: float
     run: Callable[[], BaseModel]
+    is_whole: Callable[[Any], bool]
+    """Whether a result is one of what is planned, with nothing missing."""
 
 
 def plan(scale: Scale, port: int | None) -> list[Measurement]:
     """Return all measurements, in order."""
     load = [
-        Measurement(name, LoadResult, cell.seconds + START_AND_STOP, partial(measure_load, cell, port))
+        Measurement(
+            name,
+            LoadResult,
+            cell.seconds + START_AND_STOP,
+            partial(measure_load, cell, port),
+            _is_whole("cell", cell),
+        )
         for name, cell in load_plan.cells(scale).items()
     ]
     latency = [
-        Measurement(name, RateResult, rate.estimate, partial(measure_rate, rate, port))
+        Measurement(name, RateResult, rate.estimate, partial(measure_rate, rate, port), _is_whole("rate", rate))
         for name, rate in latency_plan.rates(scale).items()
     ]
     micro = [
-        Measurement(name, MicroResult, group.seconds, partial(measure_micro, group))
+        Measurement(name, MicroResult, group.seconds, partial(measure_micro, group), _is_whole("group", group))
         for name, group in micro_plan.groups(scale).items()
     ]
     peers = [
-        Measurement(name, ServerResult, visit.estimate, partial(measure_server, visit.server, visit.seconds))
+        Measurement(
+            name,
+            ServerResult,
+            visit.estimate,
+            partial(measure_server, visit.server, visit.seconds),
+            _is_whole("server", visit.server),
+        )
         for name, visit in peers_plan.visits(scale).items()
     ]
     return [*load, *latency, *micro, *peers]
 
 
+def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:
+    return lambda done: getattr(done, field) == planned and not getattr(done, "failed", "")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; return the status of the process."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=["quick", "all", *PARTS, "report"])
-    parser.add_argument("--quick", action="store_true", help="shorter, with fewer users: for a part")
-    parser.add_argument("--again", action="store_true", help="measure also what was measured")
-    parser.add_argument("--only", default="", help="measurements whose name has this in it")
-    parser.add_argument("--port", type=int, default=None, help="of the server under test; default: a free one")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     console = Console(stderr=True)
+    scale: Scale = "quick" if options.quick or options.what == "quick" else "full"
+    if options.what == "cell":
+        return _measure_cell(options, console)
     status = 0
     if options.what != "report":
-        scale: Scale = "quick" if options.quick or options.what == "quick" else "full"
         part = f"{options.what}/" if options.what in PARTS else ""
         planned = (found for found in plan(scale, options.port) if found.name.startswith(part))
         wanted = [found for found in planned if options.only in found.name]
+        if not wanted:
+            console.print(f"error: no {scale} measurement has {part}...{options.only} in its name", markup=False)
+            return 2
         status = _measure(wanted, scale, console, again=options.again)
     try:
-        report.write()
+        report.write(scale)
     except ResultFileError as error:
         console.print(f"error: {error}", markup=False)
         status = 1
     return status
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["quick", "all", *PARTS, "cell", "report"])
+    parser.add_argument("--quick", action="store_true", help="the quick scale, for a part or the report")
+    parser.add_argument("--again", action="store_true", help="measure also what was measured")
+    parser.add_argument("--only", default="", help="measurements whose name has this in it")
+    parser.add_argument("--port", type=int, default=None, help="of the server under test; default: a free one")
+    cell = parser.add_argument_group("one load measurement of your own (cell)")
+    cell.add_argument("--path", choices=get_args(Route), default="/optimized_predict")
+    cell.add_argument("--backend", choices=get_args(Backend), default="asyncio")
+    cell.add_argument("--model-call", choices=get_args(ModelCall), default="compiled")
+    cell.add_argument("--ramp", choices=get_args(Ramp), default="v0.2.0", help="of which report")
+    cell.add_argument("--most-users", type=int, default=3000, help="users at the top")
+    cell.add_argument("--time-scale", type=float, default=1.0, help="1: the ramp's own length; 0.1: a tenth")
+    cell.add_argument("--workers", type=int, default=1, help="processes of the server")
+    cell.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+    return parser
+
+
+def _measure_cell(options: argparse.Namespace, console: Console) -> int:
+    """Measure one cell, print what came out, and keep nothing."""
+    cell = Cell(
+        path=options.path,
+        backend=options.backend,
+        model_call=options.model_call,
+        ramp=options.ramp,
+        most_users=options.most_users,
+        time_scale=options.time_scale,
+        workers=options.workers,
+        settings=dict(setting.partition("=")[::2] for setting in options.set),
+    )
+    try:
+        with console.status(f"{cell.seconds:.0f} s and the start of the server"):
+            measured = measure_load(cell, options.port)
+    except MeasurementError as error:
+        console.print(f"error: {error}", markup=False)
+        return 1
+    print(measured.top.model_dump_json(indent=1))  # noqa: T201 - its result
+    return 0
+
+
 def _measure(wanted: list[Measurement], scale: Scale, console: Console, *, again: bool) -> int:
     here = environment()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     failed = 0
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("starting", total=len(wanted))
-        for measurement in wanted:
-            progress.update(bar, description=f"{measurement.name} ({measurement.seconds:.0f} s)")
+    missing = []
+    for measurement in wanted:
+        try:
+            if again or not _is_measured(measurement, scale, here):
+                missing.append(measurement)
+        except ResultFileError as error:
+            console.print(f"error: {measurement.name}: {error}", markup=False)
+            failed += 1
+    with Progress(*columns, console=console, speed_estimate_period=3600) as progress:
+        bar = progress.add_task("starting", total=sum(measurement.seconds for measurement in missing))
+        for number, measurement in enumerate(missing, 1):
+            progress.update(bar, description=f"{number} of {len(missing)}: {measurement.name}")
             try:
-                if again or not _is_measured(measurement, scale, here):
-                    measured = measurement.run()
-                    write(Result(name=measurement.name, scale=scale, environment=here, measured=measured))
-            except (MeasurementError, ResultFileError) as error:
-                console.print(f"error: {measurement.name}: {error}", markup=False)
+                measured = measurement.run()
+                if environment() != here:
+                    msg = "the code was changed while it was measured: measure it again"
+                    raise MeasurementError(msg)  # noqa: TRY301 - told as all others
+                write(Result(name=measurement.name, scale=scale, environment=here, measured=measured))
+            except Exception as error:  # noqa: BLE001 - one that fails must not cost the others
+                why = error if isinstance(error, MeasurementError) else repr(error)
+                console.print(f"error: {measurement.name}: {why}", markup=False)
                 failed += 1
-            progress.advance(bar)
+            progress.advance(bar, measurement.seconds)
     return 1 if failed else 0
 
 
 def _is_measured(measurement: Measurement, scale: Scale, here: Environment) -> bool:
-    found = read(measurement.name, measurement.kind)
-    return found is not None and found.scale == scale and found.environment == here
+    found = read(measurement.name, scale, measurement.kind)
+    return found is not None and found.environment == here and measurement.is_whole(found.measured)
 
 
 if __name__ == "__main__":
+    # Servers and users are ended on the way out, so SIGTERM has to take that way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main())

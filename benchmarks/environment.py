@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -12,7 +13,14 @@ from pydantic import BaseModel, ConfigDict
 
 ROOT = Path(__file__).parents[1]
 
-PACKAGES = ("fastapi", "keras", "locust", "numpy", "pydantic", "starlette", "tensorflow-cpu", "uvicorn", "uvloop")
+PACKAGES = (
+    *("aiohttp", "fastapi", "keras", "locust", "numpy", "pydantic", "pytest-benchmark", "starlette"),
+    *("tensorflow-cpu", "uvicorn", "uvloop"),
+    *("aiodataloader", "async-batcher", "batched", "bentoml", "litserve", "mosec", "ray"),
+)
+
+MEASURED = ("batchers", "server", "benchmarks", "requirements", "assets/diabetes.keras", "assets/diabetes.json")
+"""What decides about figures: files and folders."""
 
 
 class Environment(BaseModel):
@@ -60,13 +68,13 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Return the short name of the commit, with a plus if the code that is measured was changed since."""
+    """Return the last commit that changed what is measured, with a plus and a digest of what was changed since."""
     try:
-        name = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--", "batchers", "server", "benchmarks", "requirements")
+        name = _git("log", "-1", "--format=%h", "--", *MEASURED)
+        changes = _git("diff", "HEAD", "--", *MEASURED) + _git("status", "--porcelain", "--", *MEASURED)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return name + ("+" if changed else "")
+    return f"{name}+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else name
 
 
 def _git(*arguments: str) -> str:

@@ -47,14 +47,14 @@ class Result(BaseModel, Generic[R]):
     measured: R
 
 
-def path_of(name: str) -> Path:
+def path_of(name: str, scale: Scale) -> Path:
     """Return the file of a measurement; its name may have folders in it."""
-    return RESULTS / f"{name}.json"
+    return RESULTS / scale / f"{name}.json"
 
 
 def write(result: Result[R]) -> None:
     """Write a result, all of it or nothing."""
-    file = path_of(result.name)
+    file = path_of(result.name, result.scale)
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
     try:
@@ -67,17 +67,17 @@ def write(result: Result[R]) -> None:
         raise
 
 
-def read(name: str, kind: type[R]) -> Result[R] | None:
+def read(name: str, scale: Scale, kind: type[R]) -> Result[R] | None:
     """Return a result, or None if it was not measured yet. ResultFileError when the file holds something else."""
-    file = path_of(name)
+    file = path_of(name, scale)
     if not file.exists():
         return None
     return _parse(file, Result[kind])  # type: ignore[valid-type]  # known when it runs
 
 
-def provenance() -> list[Provenance]:
+def provenance(scale: Scale) -> list[Provenance]:
     """Return how and where each result came about, in the order of the files. ResultFileError as with `read`."""
-    return [_parse(file, Provenance) for file in sorted(RESULTS.rglob("*.json"))]
+    return [_parse(file, Provenance) for file in sorted((RESULTS / scale).rglob("*.json"))]
 
 
 def _parse(file: Path, kind: type[M]) -> M:

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 Side = TypeVar("Side")
 
+TWICE = 2
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -33,7 +35,12 @@ class Spread:
 
 
 def clearly_differ(one: Spread, other: Spread) -> bool:
-    """Tell whether the medians lie further apart than the repeats of either side do."""
+    """Tell whether the medians lie further apart than the repeats of either side do.
+
+    What was measured once has no spread, so nothing is clear about it.
+    """
+    if min(len(one.values), len(other.values)) < TWICE:
+        return False
     return abs(one.middle - other.middle) > max(one.width, other.width)
 
 

@@ -32,6 +32,7 @@ class Answers(BaseModel):
 
     latencies: list[float]
     failures: dict[str, int]
+    lateness: list[float]
 
 
 async def main(errand: Errand) -> Answers:
@@ -51,7 +52,7 @@ async def main(errand: Errand) -> Answers:
                     raise RefusedError("no float")  # noqa: TRY003, EM101
 
         seen = await offer(errand.arrivals, call)
-    return Answers(latencies=seen.latencies, failures=seen.failures)
+    return Answers(latencies=seen.latencies, failures=seen.failures, lateness=seen.lateness)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ class Arrivals(BaseModel):
 
     rate: float
     seconds: float
+    settle: float = 1.0
+    """Seconds at the beginning of which nothing is kept: connections open, threads start, queues fill."""
     seed: int
 
     def moments(self) -> Iterator[float]:
@@ -41,11 +43,13 @@ class Arrivals(BaseModel):
 
 @dataclass
 class Seen:
-    """What the callers saw."""
+    """What the callers saw whose moment came after the time to settle."""
 
     latencies: list[float] = field(default_factory=list)
     """Of those who were answered, in seconds."""
     failures: Counter[str] = field(default_factory=Counter)
+    lateness: list[float] = field(default_factory=list)
+    """How late each call was made, in seconds: it is a part of its latency."""
 
 
 async def offer(arrivals: Arrivals, call: Callable[[], Awaitable[None]]) -> Seen:
@@ -55,15 +59,22 @@ async def offer(arrivals: Arrivals, call: Callable[[], Awaitable[None]]) -> Seen
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(moment: float) -> None:
+        begun = time.monotonic()
+        failure = ""
         try:
             await call()
         except asyncio.CancelledError:
-            seen.failures["unanswered"] += 1
+            failure = "unanswered"
             raise
         except Exception as error:  # noqa: BLE001 - each kind is counted
-            seen.failures[str(error) if isinstance(error, RefusedError) else type(error).__name__] += 1
-        else:
-            seen.latencies.append(time.monotonic() - moment)
+            failure = str(error) if isinstance(error, RefusedError) else type(error).__name__
+        finally:
+            if moment >= start + arrivals.settle:
+                seen.lateness.append(begun - moment)
+                if failure:
+                    seen.failures[failure] += 1
+                else:
+                    seen.latencies.append(time.monotonic() - moment)
 
     def begin(moment: float) -> None:
         task = loop.create_task(one(moment))

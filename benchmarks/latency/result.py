@@ -12,8 +12,8 @@ from benchmarks.spread import Spread
 
 from .open_loop import Arrivals, Seen
 
-ENOUGH = 1000
-"""Answers without which a 99.9th percentile says nothing."""
+ENOUGH = {95: 100, 99: 500, 99.9: 1000}
+"""Answers without which a percentile says nothing."""
 
 
 class Load(BaseModel):
@@ -45,15 +45,18 @@ class Run(BaseModel):
     offered: int
     answered: int
     goodput: float
-    """Answers per second of the arrivals' time."""
+    """Answers a second, to calls made after the time to settle."""
     failures: dict[str, int]
     mean: float
     p50: float
-    p95: float
-    p99: float
+    p95: float | None
+    p99: float | None
     p999: float | None
-    """None for fewer than `ENOUGH` answers."""
+    """Percentiles are None for fewer than `ENOUGH` answers."""
+    lateness: float
+    """How late calls were made in the mean, in seconds: a part of their latencies, and the client's doing."""
     batches: Sizes
+    """Of the whole run."""
     cpu_seconds_per_call: float
     resident_bytes: int
 
@@ -76,19 +79,24 @@ def summarise(arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float
         msg = f"nobody was answered: {dict(seen.failures)}"
         raise ValueError(msg)
     offered = len(latencies) + seen.failures.total()
-    hundredths = quantiles(latencies, n=100, method="inclusive")
+    thousandths = quantiles(latencies, n=1000, method="inclusive")
+    tails = {
+        rank: round(thousandths[round(10 * rank) - 1], 6) if len(latencies) >= enough else None
+        for rank, enough in ENOUGH.items()
+    }
     return Run(
         offered=offered,
         answered=len(latencies),
-        goodput=round(len(latencies) / arrivals.seconds, 2),
+        goodput=round(len(latencies) / (arrivals.seconds - arrivals.settle), 2),
         failures=dict(seen.failures),
         mean=round(fmean(latencies), 6),
-        p50=round(hundredths[49], 6),
-        p95=round(hundredths[94], 6),
-        p99=round(hundredths[98], 6),
-        p999=round(quantiles(latencies, n=1000, method="inclusive")[998], 6) if len(latencies) >= ENOUGH else None,
+        p50=round(thousandths[499], 6),
+        p95=tails[95],
+        p99=tails[99],
+        p999=tails[99.9],
+        lateness=round(fmean(seen.lateness), 6) if seen.lateness else 0.0,
         batches=batches,
-        cpu_seconds_per_call=round(cpu_seconds / offered, 8),
+        cpu_seconds_per_call=round(cpu_seconds / (arrivals.rate * arrivals.seconds), 8),
         resident_bytes=resident_bytes,
     )
 

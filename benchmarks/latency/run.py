@@ -31,6 +31,7 @@ class Rate(BaseModel):
     model_call: ModelCall
     rate: float
     seconds: float
+    settle: float
     repeats: int
     max_batch_size: int = 256
     max_queue_size: int = 1024
@@ -58,7 +59,7 @@ def measure(rate: Rate, port: int | None = None) -> RateResult:
     runs: dict[Backend, list[Run]] = defaultdict(list)
     for seed, backend in enumerate(interleaved(get_args(Backend), rate.repeats)):
         # The two backends of one turn meet the same arrivals.
-        arrivals = Arrivals(rate=rate.rate, seconds=rate.seconds, seed=seed // 2)
+        arrivals = Arrivals(rate=rate.rate, seconds=rate.seconds, settle=rate.settle, seed=seed // 2)
         once = _inside if rate.place == "process" else _over_http
         try:
             runs[backend].append(once(rate, backend, arrivals, port))
@@ -94,7 +95,7 @@ def _over_http(rate: Rate, backend: Backend, arrivals: Arrivals, port: int | Non
         sizes = server.stats()["batch_size"]
     return summarise(
         arrivals,
-        Seen(answers.latencies, Counter(answers.failures)),
+        Seen(answers.latencies, Counter(answers.failures), answers.lateness),
         sizes_of(sizes["counts"], sizes["total"]),
         after.cpu_seconds - before.cpu_seconds,
         after.resident_bytes,

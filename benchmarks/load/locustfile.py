@@ -49,7 +49,10 @@ class Caller(FastHttpUser):
         body = str([random.random() for _ in range(10)])  # noqa: S311 - not for secrets
         path = self.environment.parsed_options.path
         with self.client.post(path, data=body, headers=HEADERS, catch_response=True) as response:
-            if response.status_code != 200:  # noqa: PLR2004 - the number of HTTP
+            error = getattr(response, "error", None)
+            if error is not None:  # no answer, or not all of it
+                response.failure(_kind_of(error))
+            elif response.status_code != 200:  # noqa: PLR2004 - the number of HTTP
                 response.failure(f"status {response.status_code}")
             elif not isinstance(response.json(), float):
                 response.failure("no float")

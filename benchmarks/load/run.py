@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from bisect import bisect_left
 from collections import Counter
 from pathlib import Path
@@ -14,13 +15,17 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from benchmarks.environment import ROOT
+from benchmarks.fresh import MeasurementError, reason
 from benchmarks.load.ramps import RAMPS
-from benchmarks.servers import ServerError, serve
+from benchmarks.servers import Server, serve
 
 Route = Literal["/predict", "/optimized_predict"]
 Backend = Literal["threading", "asyncio"]
 ModelCall = Literal["keras", "compiled", "emulated"]
 Ramp = Literal["v0.1.0", "v0.2.0"]
+
+PATIENCE = 60.0
+"""Seconds that Locust may take beyond its load."""
 
 BOUNDS = [round(0.001 * 10 ** (step / 10), 6) for step in range(31)]
 """Upper ends of the latency histogram, in seconds: 1 ms to 1 s, ten for each factor of ten."""
@@ -99,7 +104,7 @@ class LoadResult(BaseModel):
 
 
 def measure(cell: Cell, port: int | None = None) -> LoadResult:
-    """Run it. ServerError when the server does not start or dies."""
+    """Run it. MeasurementError when the server does not start or dies, or Locust fails."""
     settings = {"BATCHER_BACKEND": cell.backend, "MODEL_CALL": cell.model_call, **cell.settings}
     with (
         serve(settings, port=port, workers=cell.workers) as server,
@@ -107,7 +112,7 @@ def measure(cell: Cell, port: int | None = None) -> LoadResult:
     ):
         before = server.usage()
         record = Path(folder) / "record.json"
-        _locust(cell, server.url, record)
+        _locust(cell, server, record)
         after = server.usage()
         # A server that was overloaded by /predict has no time for this question, and nothing to say to it.
         sizes = None if cell.path == "/predict" else server.stats()["batch_size"]
@@ -122,17 +127,31 @@ def measure(cell: Cell, port: int | None = None) -> LoadResult:
     )
 
 
-def _locust(cell: Cell, url: str, record: Path) -> None:
+def _locust(cell: Cell, server: Server, record: Path) -> None:
     command = [
         *(sys.executable, "-m", "locust", "-f", "benchmarks/load/locustfile.py", "--headless", "--only-summary"),
-        *("--host", url, "--path", cell.path, "--ramp", cell.ramp, "--loglevel", "ERROR"),
+        *("--host", server.url, "--path", cell.path, "--ramp", cell.ramp, "--loglevel", "ERROR"),
         *("--most-users", str(cell.most_users), "--time-scale", str(cell.time_scale), "--record", str(record)),
     ]
-    # Locust's own status is 1 when a request has failed, which is a result here.
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if not record.exists():
-        msg = f"Locust ended without a record: {ended.stderr.strip().splitlines()[-1:]}"
-        raise ServerError(msg)
+    end = time.monotonic() + cell.seconds + PATIENCE
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as users,
+    ):
+        try:
+            while users.poll() is None:
+                server.check()
+                if time.monotonic() > end:
+                    msg = f"Locust did not end within {cell.seconds + PATIENCE:.0f} s"
+                    raise MeasurementError(msg)
+                time.sleep(0.5)
+        finally:
+            users.kill()
+        # Locust's own status is 1 when a request has failed, which is a result here.
+        if not record.exists():
+            log.seek(0)
+            msg = f"Locust ended without a record: {reason(log.read())}"
+            raise MeasurementError(msg)
 
 
 def _second(found: Seen) -> Second:
@@ -153,7 +172,7 @@ def _summary(cell: Cell, seen: list[Seen]) -> Summary:
     failures = sum((Counter(found.failures) for found in top), Counter[str]())
     if not latencies:
         msg = "no request was made: is the load too short?"
-        raise ServerError(msg)
+        raise MeasurementError(msg)
     return Summary(
         seconds=len(top),
         requests_per_second=round(len(latencies) / len(top), 2),

@@ -15,7 +15,7 @@ Function = Callable[[list[Any]], Any]
 
 
 class AsyncioFloor:
-    """A deque, futures and one callback, for coroutines of one loop and an async function."""
+    """A deque, futures and one task for each batch, for coroutines of one loop and an async function."""
 
     def __init__(self, function: Function, max_batch_size: int) -> None:
         """Start empty."""
@@ -31,21 +31,18 @@ class AsyncioFloor:
         self._waiting.append((item, future))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._start, loop)
+            self._task = loop.create_task(self._run(loop))
         return future
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting = self._waiting
         batch = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
-        self._task = loop.create_task(self._run(loop, batch))
-
-    async def _run(self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Any, asyncio.Future[Any]]]) -> None:
         results = await self._function([item for item, _ in batch])
         for (_, future), result in zip(batch, results, strict=True):
             future.set_result(result)
-        self._busy = bool(self._waiting)
+        self._busy = bool(waiting)
         if self._busy:
-            loop.call_soon(self._start, loop)
+            self._task = loop.create_task(self._run(loop))
 
 
 class _Waiter:

@@ -37,17 +37,13 @@ def groups(scale: Scale) -> dict[str, Group]:
         sides = [_ours("coroutines", side, floor, callers) for side, floor in COROUTINES.items()]
         if full:
             peers = ("async-batcher", "batched", "aiodataloader", "bentoml")
-            sides += [_peer("coroutines", peer, f"-{callers}") for peer in peers]
-        if full and callers == 1:
-            sides += [
-                Side(name=f"{peer} (default window)", case=f"{PEERS}::test_default_window[{peer}]")
-                for peer in ("async-batcher", "batched")
-            ]
+            sides += [_peer("coroutines", peer, callers) for peer in peers]
+            sides += [_peer("coroutines", peer, callers, window=True) for peer in ("async-batcher", "batched")]
         found[f"coroutines-{callers}"] = sides
     for callers in (1, 8, 64, 256):
         sides = [_ours("threads", side, floor, callers) for side, floor in THREADS.items()]
         if full:
-            sides.append(_peer("threads", "batched", f"-{callers}"))
+            sides += [_peer("threads", "batched", callers, window=window) for window in (False, True)]
         found[f"threads-{callers}"] = sides
     lengths = (100, 1_000, 10_000, 100_000, 1_000_000) if full else (1_000, 100_000)
     found["queue-length"] = _both("queue_length", lengths)
@@ -59,8 +55,9 @@ def _ours(test: str, side: str, floor: str, callers: int) -> Side:
     return Side(name=side, case=f"{CASES}::test_{test}[{side}-{callers}]", floor=floor)
 
 
-def _peer(test: str, peer: str, end: str) -> Side:
-    return Side(name=peer, case=f"{PEERS}::test_{test}[{peer}{end}]")
+def _peer(test: str, peer: str, callers: int, *, window: bool = False) -> Side:
+    name, case = (f"{peer} (default window)", f"{test}_default_window") if window else (peer, test)
+    return Side(name=name, case=f"{PEERS}::test_{case}[{peer}-{callers}]")
 
 
 def _both(test: str, numbers: tuple[int, ...]) -> list[Side]:

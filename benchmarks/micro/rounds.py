@@ -13,6 +13,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 CALLS = 4000
 """Calls in one round, shared by the callers."""
 
+LEAST = 16
+"""Calls of each caller in one round, at least: so that all are there most of the time."""
+
 BATCH = 64
 
 Process = Callable[[int], Awaitable[int]]
@@ -33,7 +36,9 @@ async def work_async(items: list[int]) -> list[int]:
     return items
 
 
-FUNCTIONS: dict[str, Callable[[list[int]], Any]] = {"sync": work, "async": work_async}
+Function = Callable[[list[int]], Any]
+
+FUNCTIONS: dict[str, Function] = {"sync": work, "async": work_async}
 
 
 def note(benchmark: BenchmarkFixture, group: str, items: int) -> None:
@@ -46,7 +51,7 @@ def measure_coroutines(
     benchmark: BenchmarkFixture, make: ForCoroutines, callers: int, calls: int = CALLS, rounds: int = 7
 ) -> None:
     """Measure coroutines of one loop, each with one call after the other."""
-    each = calls // callers
+    each = max(calls // callers, LEAST)
     note(benchmark, f"{callers} coroutines", each * callers)
 
     async def caller(process: Process) -> None:
@@ -66,20 +71,35 @@ def measure_coroutines(
 
 
 def measure_threads(benchmark: BenchmarkFixture, make: ForThreads, callers: int, calls: int = CALLS) -> None:
-    """Measure threads, each with one call after the other."""
-    each = calls // callers
+    """Measure threads, each with one call after the other, from when all are there until all have finished."""
+    each = max(calls // callers, LEAST)
     note(benchmark, f"{callers} threads", each * callers)
+    threads: list[threading.Thread] = []
+    begin, end = threading.Barrier(callers + 1), threading.Barrier(callers + 1)
 
     def caller(call: Call) -> None:
+        begin.wait()
         for n in range(each):
             call(n)
+        end.wait()
 
-    def round_of(call: Call) -> None:
-        threads = [threading.Thread(target=caller, args=(call,)) for _ in range(callers)]
-        for thread in threads:
-            thread.start()
+    def join() -> None:
         for thread in threads:
             thread.join()
+        threads.clear()
+
+    def start(call: Call) -> None:
+        join()
+        threads.extend(threading.Thread(target=caller, args=(call,)) for _ in range(callers))
+        for thread in threads:
+            thread.start()
+
+    def round_of() -> None:
+        begin.wait()
+        end.wait()
 
     with make() as call:
-        benchmark.pedantic(lambda: round_of(call), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            round_of, setup=lambda: start(call), rounds=5, warmup_rounds=1
+        )
+        join()

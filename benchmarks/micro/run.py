@@ -54,7 +54,7 @@ class MicroResult(BaseModel):
     seconds_per_item: dict[str, list[float]]
     """For each side the median round of each process."""
     failed: dict[str, str]
-    """Why there is nothing for a side."""
+    """Why there is nothing for a side, or less than was to be."""
 
     def spread(self, side: str) -> Spread:
         """Return what the repeats of a side say. KeyError for one that failed."""
@@ -66,13 +66,14 @@ def measure(group: Group) -> MicroResult:
     found: dict[str, list[float]] = defaultdict(list)
     failed: dict[str, str] = {}
     for side in interleaved(group.sides, group.repeats):
-        if side.name in failed:
-            continue
+        if side.name in failed and side.name not in found:
+            continue  # it was not there at the first attempt
         try:
-            found[side.name].append(_seconds_per_item(side.case))
+            seconds = _seconds_per_item(side.case)
         except MeasurementError as error:
             failed[side.name] = str(error)
-            found.pop(side.name, None)
+        else:
+            found[side.name].append(seconds)
     return MicroResult(group=group, seconds_per_item=found, failed=failed)
 
 

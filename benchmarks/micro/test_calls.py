@@ -22,6 +22,7 @@ from .rounds import (
     Call,
     ForCoroutines,
     ForThreads,
+    Function,
     Process,
     measure_coroutines,
     measure_threads,
@@ -31,6 +32,9 @@ from .rounds import (
 )
 
 pytestmark = pytest.mark.timeout(300)
+
+NATURAL: dict[str, Function] = {"threading": work, "asyncio": work_async}
+"""The kind of function that each backend calls without another's help."""
 
 LIMITS: BatcherOptions = {"max_batch_size": BATCH, "max_queue_size": -1}
 
@@ -115,7 +119,7 @@ def test_queue_length(benchmark: BenchmarkFixture, backend: str, length: int) ->
     note(benchmark, "queue length", length * rounds)
     items = list(range(length))
     with asyncio.Runner() as runner:
-        batcher = create_batcher(backend, work_async, max_batch_size=BATCH, max_queue_size=-1)
+        batcher = create_batcher(backend, NATURAL[backend], max_batch_size=BATCH, max_queue_size=-1)
 
         async def some() -> None:
             for _ in range(rounds):
@@ -133,7 +137,7 @@ def test_batch_size(benchmark: BenchmarkFixture, backend: str, size: int) -> Non
     note(benchmark, "batch size", length)
     items = list(range(length))
     with asyncio.Runner() as runner:
-        batcher = create_batcher(backend, work_async, max_batch_size=size, max_queue_size=-1)
+        batcher = create_batcher(backend, NATURAL[backend], max_batch_size=size, max_queue_size=-1)
         benchmark.pedantic(  # type: ignore[no-untyped-call]
             lambda: runner.run(batcher.process_many(items)), rounds=5, warmup_rounds=1
         )

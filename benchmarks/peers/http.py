@@ -7,20 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
-import psutil
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.environment import ROOT
-from benchmarks.fresh import MeasurementError, reason
-from benchmarks.servers import START_SECONDS, STOP_SECONDS, free_port
+from benchmarks.fresh import MeasurementError
+from benchmarks.servers import STOP_SECONDS, Running, free_port, launch
 from server.model import MODEL_FILE, Description
 
 SCRIPT = Path(__file__).with_name("post.lua")
@@ -68,6 +63,7 @@ SERVERS = {
         path="/inference",
     ),
     "async-batcher": Server(command=_peer("with_async_batcher")),
+    "batchers, in async-batcher's route": Server(command=_peer("with_batchers")),
     "LitServe": Server(command=_peer("with_litserve")),
     "BentoML": Server(
         command=[
@@ -126,10 +122,10 @@ def measure(name: str, seconds: int) -> ServerResult:
         raise MeasurementError(msg)
     server = SERVERS[name]
     try:
-        with _serve(server) as (url, process):
+        with _serve(server) as (url, running):
             _wrk(url, server.body, CONNECTIONS[-1], WARM_UP_SECONDS)
             loads = [_wrk(url, server.body, number, seconds) for number in CONNECTIONS]
-            memory = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+            memory = running.usage().resident_bytes
     except MeasurementError as error:
         if name.startswith("batchers"):
             raise
@@ -138,53 +134,28 @@ def measure(name: str, seconds: int) -> ServerResult:
 
 
 @contextmanager
-def _serve(server: Server) -> Iterator[tuple[str, psutil.Process]]:
+def _serve(server: Server) -> Iterator[tuple[str, Running]]:
     port = free_port()
     command = [part.replace("PORT", str(port)) for part in server.command]
     url = f"http://127.0.0.1:{port}{server.path}"
-    with tempfile.TemporaryFile("w+") as log:
-        process = psutil.Popen(command, cwd=ROOT, env=os.environ | server.environment, stdout=log, stderr=log)
-        try:
-            _wait_until_it_predicts(process, server, url, log)
-            yield url, process
-        finally:
-            _end(process)
 
-
-def _wait_until_it_predicts(process: psutil.Popen, server: Server, url: str, log: IO[str]) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            log.seek(0)
-            msg = f"did not start: {reason(log.read())}"
-            raise MeasurementError(msg)
+    def predicts() -> bool:
+        headers = {"Content-Type": "application/json"}
+        answer = httpx.post(url, content=server.body, headers=headers, timeout=5.0)
+        if answer.status_code != httpx.codes.OK:
+            return False
         try:
-            headers = {"Content-Type": "application/json"}
-            answer = httpx.post(url, content=server.body, headers=headers, timeout=5.0)
-        except httpx.HTTPError:
-            time.sleep(0.2)
-            continue
-        if answer.status_code == httpx.codes.OK:
             value = answer.json()
-            if not isinstance(value[0] if server.in_list else value, float):
-                msg = f"answers {answer.text[:60]!r} instead of a number"
-                raise MeasurementError(msg)
-            return
-        time.sleep(0.2)
-    msg = f"was not ready after {START_SECONDS:.0f} s"
-    raise MeasurementError(msg)
+            number = value[0] if server.in_list else value
+        except (ValueError, LookupError, TypeError):
+            number = None
+        if not isinstance(number, float):
+            msg = f"it answers {answer.text[:60]!r} instead of a number"
+            raise MeasurementError(msg)
+        return True
 
-
-def _end(process: psutil.Popen) -> None:
-    """End a server and all that it has started."""
-    family: list[psutil.Process] = [process]
-    with suppress(psutil.NoSuchProcess):  # it may have ended by itself
-        family += process.children(recursive=True)
-        process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-    for each in alive:
-        each.kill()
-    psutil.wait_procs(alive, timeout=STOP_SECONDS)
+    with launch(command, server.environment, predicts) as running:
+        yield url, running
 
 
 def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
@@ -196,7 +167,7 @@ def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
             capture_output=True,
             text=True,
             check=True,
-            timeout=seconds + 30,
+            timeout=seconds + STOP_SECONDS,
         )
         found = json.loads(ended.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:

@@ -41,5 +41,5 @@ def visits(scale: Scale) -> dict[str, Visit]:
 
 def name(server: str, number: int) -> str:
     """Return the name of a measurement; `number` counts from 1."""
-    plain = server.lower().replace(", ", "-").replace(" ", "-").replace("/", "")
+    plain = server.lower().replace(", ", "-").replace(" ", "-").replace("/", "").replace("'", "")
     return f"peers/http/{plain}-{number}"

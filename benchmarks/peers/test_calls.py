@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 WINDOW_CALLS = 200
-"""Calls in a round with one caller, where each waits for a window of 5 or 10 ms."""
+"""Calls in a round with few callers, where batches wait for a window of 5 or 10 ms."""
 
 
 @asynccontextmanager
@@ -43,12 +43,7 @@ async def async_batcher(**options: float) -> AsyncIterator[Process]:
             return batch
 
     batcher = Echo(max_batch_size=BATCH, **options)
-
-    async def process(item: int) -> int:
-        result: int = await batcher.process(item=item)
-        return result
-
-    yield process
+    yield batcher.process
     await batcher.stop()
 
 
@@ -122,6 +117,7 @@ WITHOUT_WINDOW: dict[str, ForCoroutines] = {
 }
 WITH_WINDOW: dict[str, ForCoroutines] = {"async-batcher": async_batcher, "batched": batched_async}
 THREADS: dict[str, ForThreads] = {"batched": batched_threads_without_window}
+THREADS_WITH_WINDOW: dict[str, ForThreads] = {"batched": batched_threads}
 
 
 @pytest.mark.parametrize("callers", [1, 64, 1000])
@@ -131,10 +127,11 @@ def test_coroutines(benchmark: BenchmarkFixture, peer: str, callers: int) -> Non
     measure_coroutines(benchmark, WITHOUT_WINDOW[peer], callers)
 
 
+@pytest.mark.parametrize("callers", [1, 64, 1000])
 @pytest.mark.parametrize("peer", WITH_WINDOW)
-def test_default_window(benchmark: BenchmarkFixture, peer: str) -> None:
-    """One caller, with the window that the library has unless it is told otherwise."""
-    measure_coroutines(benchmark, WITH_WINDOW[peer], 1, WINDOW_CALLS, rounds=3)
+def test_coroutines_default_window(benchmark: BenchmarkFixture, peer: str, callers: int) -> None:
+    """The same with the window that the library has unless it is told otherwise."""
+    measure_coroutines(benchmark, WITH_WINDOW[peer], callers, WINDOW_CALLS, rounds=3)
 
 
 @pytest.mark.parametrize("callers", [1, 8, 64, 256])
@@ -142,3 +139,10 @@ def test_default_window(benchmark: BenchmarkFixture, peer: str) -> None:
 def test_threads(benchmark: BenchmarkFixture, peer: str, callers: int) -> None:
     """Threads, each with one call after the other."""
     measure_threads(benchmark, THREADS[peer], callers)
+
+
+@pytest.mark.parametrize("callers", [1, 8, 64, 256])
+@pytest.mark.parametrize("peer", THREADS_WITH_WINDOW)
+def test_threads_default_window(benchmark: BenchmarkFixture, peer: str, callers: int) -> None:
+    """The same with the window that the library has unless it is told otherwise."""
+    measure_threads(benchmark, THREADS_WITH_WINDOW[peer], callers, WINDOW_CALLS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.environment import ROOT
 from benchmarks.results import path_of
+from benchmarks.scale import Scale
 
 from . import page, plots, tables
 from .load_tables import load_results, originals
@@ -47,29 +48,34 @@ class Picture:
         return plots.fingerprint(sorted(self.sources))
 
 
-def pictures() -> list[Picture]:
+def pictures(scale: Scale) -> list[Picture]:
     """Return those for which there are results."""
     found = [
-        Picture(PICTURES[name], [path_of(result.name)], partial(plots.over_time, result))
-        for name, result in originals().items()
+        Picture(PICTURES[name], [path_of(result.name, scale)], partial(plots.over_time, result))
+        for name, result in originals(scale).items()
     ]
-    loads, rates, servers = load_results(), rate_results(), server_results()
+    loads, rates, servers = load_results(scale), rate_results(scale), server_results(scale)
     if loads:
-        sources = [path_of(result.name) for result in loads]
+        sources = [path_of(result.name, scale) for result in loads]
         found.append(Picture(plots.COMPARISON, sources, partial(plots.comparison, loads)))
     if rates:
-        sources = [path_of(result.name) for result in rates]
+        sources = [path_of(result.name, scale) for result in rates]
         found.append(Picture(plots.AGAINST_RATE, sources, partial(plots.against_rate, rates)))
     if servers:
-        sources = [path_of(result.name) for repeats in servers.values() for result in repeats]
+        sources = [path_of(result.name, scale) for repeats in servers.values() for result in repeats]
         found.append(Picture(plots.SERVERS, sources, partial(plots.servers, servers)))
     return found
 
 
-def write() -> None:
-    """Write all of it anew. ResultFileError when a result is none."""
-    for picture in pictures():
+def fingerprint_of(name: str, scale: Scale) -> str:
+    """Return what the page and the picture of one of the original's measurements carry."""
+    return plots.fingerprint([path_of(f"load/original/{name}", scale)])
+
+
+def write(scale: Scale) -> None:
+    """Write all of it anew from results of this scale. ResultFileError when a result is none."""
+    for picture in pictures(scale):
         picture.draw(ASSETS / picture.file, picture.fingerprint)
-    for name, result in originals().items():
-        page.write(result, ASSETS / PICTURES[name], ASSETS / PAGES[name])
-    BENCHMARK.write_text(tables.fill(BENCHMARK.read_text()))
+    for name, result in originals(scale).items():
+        page.write(result, ASSETS / PICTURES[name], ASSETS / PAGES[name], fingerprint_of(name, scale))
+    BENCHMARK.write_text(tables.fill(BENCHMARK.read_text(), scale))

@@ -5,17 +5,30 @@ from __future__ import annotations
 from statistics import fmean
 from typing import get_args
 
-from benchmarks.load.plan import ORIGINALS, SETTINGS, cells
+from benchmarks.load.plan import ORIGINALS, cells
 from benchmarks.load.run import LoadResult, ModelCall, Second
 from benchmarks.results import Result, read
-from benchmarks.spread import Spread, clearly_differ
+from benchmarks.scale import Scale
+from benchmarks.spread import TWICE, Spread, clearly_differ
 
 from .markdown import ms, percent, table
 
-HEAD = ("what", "requests/s", "failures/s", "mean, ms", "p50, ms", "p95, ms", "p99, ms", "batch", "CPU, s")
+HEAD = (
+    "what",
+    "requests/s",
+    "failures/s",
+    "mean, ms",
+    "p50, ms",
+    "p95, ms",
+    "p99, ms",
+    "batch*",
+    "CPU, s*",
+)
 
-MATRIX = [name for name in cells("full") if name.count("/") == 1]
-"""Those that are neither the original's nor of special settings."""
+NOT_QUICK = "A quick run leaves this out.\n"
+
+LESS = "less than the spread"
+ONCE = "measured once"
 
 FAILING = 0.01
 """The share of failures from which on a server counts as failing."""
@@ -23,20 +36,25 @@ WINDOW = 5
 """Seconds that are looked at together for that."""
 
 
-def load_results() -> list[Result[LoadResult]]:
+def matrix(scale: Scale) -> list[str]:
+    """Return the names of those that are neither the original's nor of special settings."""
+    return [name for name in cells(scale) if name.count("/") == 1]
+
+
+def load_results(scale: Scale) -> list[Result[LoadResult]]:
     """Return the results of the matrix that there are, in the order of the plan."""
-    found = [read(name, LoadResult) for name in MATRIX]
+    found = [read(name, scale, LoadResult) for name in matrix(scale)]
     return [result for result in found if result is not None]
 
 
-def originals() -> dict[str, Result[LoadResult]]:
+def originals(scale: Scale) -> dict[str, Result[LoadResult]]:
     """Return those of the original report's measurements that there are."""
-    found = {name: read(f"load/original/{name}", LoadResult) for name in ORIGINALS}
+    found = {name: read(f"load/original/{name}", scale, LoadResult) for name in ORIGINALS}
     return {name: result for name, result in found.items() if result is not None}
 
 
-def _row(name: str) -> list[str]:
-    result = read(name, LoadResult)
+def _row(scale: Scale, name: str) -> list[str]:
+    result = read(name, scale, LoadResult)
     title = name.removeprefix("load/").removeprefix("original/").removeprefix("settings/")
     if result is None:
         return [title, "not measured"]
@@ -52,20 +70,23 @@ def _row(name: str) -> list[str]:
     ]
 
 
-def original_table() -> str:
+def original_table(scale: Scale) -> str:
     """Return the three measurements of the original report."""
-    return table(HEAD, (_row(f"load/original/{name}") for name in ORIGINALS))
+    return table(HEAD, (_row(scale, f"load/original/{name}") for name in ORIGINALS))
 
 
-def matrix_table() -> str:
+def matrix_table(scale: Scale) -> str:
     """Return the matrix."""
-    return table(HEAD, map(_row, MATRIX))
+    return table(HEAD, (_row(scale, name) for name in matrix(scale)))
 
 
-def settings_table() -> str:
+def settings_table(scale: Scale) -> str:
     """Return one backend and one model call with different settings, then with the defaults."""
-    defaults = [name for name in MATRIX if name.startswith("load/optimized_predict-keras-asyncio")]
-    return table(HEAD, map(_row, [*(f"load/settings/{name}" for name in SETTINGS), *defaults]))
+    names = [name for name in cells(scale) if name.startswith("load/settings/")]
+    if not names:
+        return NOT_QUICK
+    defaults = [name for name in matrix(scale) if name.startswith("load/optimized_predict-keras-asyncio")]
+    return table(HEAD, (_row(scale, name) for name in [*names, *defaults]))
 
 
 def failures_start(seconds: list[Second]) -> float | None:
@@ -78,11 +99,11 @@ def failures_start(seconds: list[Second]) -> float | None:
     return None
 
 
-def answers_table() -> str:
+def answers_table(scale: Scale) -> str:
     """Return what the original report asks of its three measurements."""
     head = ("what", "failures start at", "failures/s at the end", "mean at the end, ms", "p95 at the end, ms")
     rows = []
-    found = originals()
+    found = originals(scale)
     for name in ORIGINALS:
         if name not in found:
             rows.append([name, "not measured"])
@@ -101,11 +122,11 @@ def answers_table() -> str:
     return table(head, rows)
 
 
-def difference_table() -> str:
+def difference_table(scale: Scale) -> str:
     """Return the two backends beside each other, from the rows that were measured A B B A."""
     head = ("model call", "figure", "threading", "asyncio", "asyncio against threading")
     rows = []
-    results = load_results()
+    results = load_results(scale)
     for call in get_args(ModelCall):
         for field, title in (("mean", "mean, ms"), ("p95", "p95, ms")):
             spreads = {
@@ -132,6 +153,6 @@ def _range(spread: Spread) -> str:
 def verdict(threading: Spread, asyncio: Spread) -> str:
     """Return by how much the median of asyncio differs, or that the repeats of one differ by more."""
     if not clearly_differ(threading, asyncio):
-        return "less than the spread"
+        return LESS if len(threading.values) >= TWICE else ONCE
     difference = asyncio.middle / threading.middle - 1
     return f"{'+' if difference > 0 else '-'}{percent(abs(difference))}"

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from benchmarks.micro.plan import groups
 from benchmarks.micro.run import MicroResult, Side
 from benchmarks.results import read
-from benchmarks.spread import Spread, clearly_differ
+from benchmarks.scale import Scale
+from benchmarks.spread import TWICE, Spread, clearly_differ
 
+from .load_tables import LESS, ONCE
 from .markdown import percent, table
 
 HEAD = ("callers", "what", "calls/s", "a call, µs", "spread", "of the floor's calls/s")
 
 
-def micro_results() -> dict[str, MicroResult]:
+def micro_results(scale: Scale) -> dict[str, MicroResult]:
     """Return the groups that were measured."""
-    found = {name: read(name, MicroResult) for name in groups("full")}
+    found = {name: read(name, scale, MicroResult) for name in groups(scale)}
     return {name: result.measured for name, result in found.items() if result is not None}
 
 
-def calls_table() -> str:
+def calls_table(scale: Scale) -> str:
     """Return coroutines and threads as callers. A peer that failed says why."""
     rows: list[list[str]] = []
-    results = micro_results()
-    for name, group in groups("full").items():
+    results = micro_results(scale)
+    for name, group in groups(scale).items():
         kind, _, number = name.removeprefix("micro/").partition("-")
         if kind not in {"coroutines", "threads"}:
             continue
@@ -32,10 +36,8 @@ def calls_table() -> str:
 
 
 def _figures(result: MicroResult | None, side: Side) -> list[str]:
-    if result is not None and side.name in result.failed:
-        return [f"failed: {result.failed[side.name]}"]
     if result is None or side.name not in result.seconds_per_item:
-        return ["not measured"]
+        return [f"failed: {result.failed[side.name]}" if result and side.name in result.failed else "not measured"]
     spread = result.spread(side.name)
     compared = ""
     if side.floor and side.floor in result.seconds_per_item:
@@ -45,28 +47,30 @@ def _figures(result: MicroResult | None, side: Side) -> list[str]:
 
 
 def _doubt(one: Spread, other: Spread) -> str:
-    return "" if clearly_differ(one, other) else " (less than the spread)"
+    if clearly_differ(one, other):
+        return ""
+    return f" ({LESS if min(len(one.values), len(other.values)) >= TWICE else ONCE})"
 
 
-def flat_table(group: str, title: str, base: int) -> str:
+def flat_table(scale: Scale, group: str, title: str, base: int) -> str:
     """Return the cost of an item against a number, beside that at `base`."""
-    result = micro_results().get(f"micro/{group}")
+    result = micro_results(scale).get(f"micro/{group}")
     head = (title, "backend", "an item, µs", "spread", f"of the cost at {base}")
     rows = []
-    for side in groups("full")[f"micro/{group}"].sides:
+    for side in groups(scale)[f"micro/{group}"].sides:
         backend, _, number = side.name.partition("-")
         if result is None or side.name not in result.seconds_per_item:
             rows.append([number, backend, "not measured"])
             continue
         spread = result.spread(side.name)
-        reference = result.spread(f"{backend}-{base}").middle
+        reference = result.seconds_per_item.get(f"{backend}-{base}")
         rows.append(
             [
                 number,
                 backend,
                 f"{1e6 * spread.middle:.2f}",
                 percent(spread.share),
-                f"{spread.middle / reference:.2f}",
+                f"{spread.middle / median(reference):.2f}" if reference else "",
             ]
         )
     return table(head, rows, texts=2)

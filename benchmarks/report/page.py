@@ -13,6 +13,7 @@ from benchmarks.results import Result
 TEMPLATE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
+<meta name="source" content="{{ source }}">
 <title>{{ cell.path }}: load report</title>
 <style>
 body { font: 15px/1.5 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -42,8 +43,8 @@ A {{ scale }} measurement.</p>
 """
 
 
-def write(result: Result[LoadResult], picture: Path, file: Path) -> None:
-    """Write the page of a measurement, with its picture inside."""
+def write(result: Result[LoadResult], picture: Path, file: Path, source: str) -> None:
+    """Write the page of a measurement, with its picture inside and the fingerprint of its result."""
     measured, where = result.measured, result.environment
     top = measured.top
     rows = [
@@ -66,6 +67,7 @@ def write(result: Result[LoadResult], picture: Path, file: Path) -> None:
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(TEMPLATE)
     file.write_text(
         template.render(
+            source=source,
             cell=measured.cell,
             scale=result.scale,
             top=top,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from benchmarks.peers.http import CONNECTIONS, SERVERS, Loaded, ServerResult
-from benchmarks.peers.plan import REPEATS, name
+from benchmarks.peers.plan import REPEATS, name, visits
 from benchmarks.results import Result, read
+from benchmarks.scale import Scale
 from benchmarks.spread import Spread
 
+from .load_tables import NOT_QUICK
 from .markdown import ms, table
 
 
-def server_results() -> dict[str, list[Result[ServerResult]]]:
+def server_results(scale: Scale) -> dict[str, list[Result[ServerResult]]]:
     """Return the repeats of each server that was measured."""
     found: dict[str, list[Result[ServerResult]]] = {}
     for server in SERVERS:
-        repeats = (read(name(server, number), ServerResult) for number in range(1, REPEATS + 1))
+        repeats = (read(name(server, number), scale, ServerResult) for number in range(1, REPEATS + 1))
         present = [result for result in repeats if result is not None]
         if present:
             found[server] = present
@@ -30,17 +32,20 @@ def _loads(repeats: list[Result[ServerResult]], connections: int) -> list[Loaded
     return [load for result in repeats for load in result.measured.loads if load.connections == connections]
 
 
-def server_table() -> str:
+def server_table(scale: Scale) -> str:
     """Return requests a second and p99 for each number of connections: medians, with the smallest and largest."""
+    if not visits(scale):
+        return NOT_QUICK
     head = ["server", *(f"{number} connections" for number in CONNECTIONS), "failures", "memory, MB"]
     rows = []
-    results = server_results()
+    results = server_results(scale)
     for server in SERVERS:
         repeats = results.get(server, [])
         failed = [result.measured.failed for result in repeats if result.measured.failed]
-        if not repeats or failed:
+        if len(failed) == len(repeats):
             rows.append([server, f"failed: {failed[0]}" if failed else "not measured"])
             continue
+        repeats = [result for result in repeats if not result.measured.failed]
         failures = sum(load.failures for result in repeats for load in result.measured.loads)
         memory = Spread(tuple(result.measured.resident_bytes for result in repeats)).middle
         rows.append(

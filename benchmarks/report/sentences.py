@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from statistics import fmean
+from statistics import median
 from typing import get_args
 
 from benchmarks.load.run import Backend, LoadResult, ModelCall
 from benchmarks.results import Result
+from benchmarks.scale import Scale
 from benchmarks.spread import Spread, clearly_differ
 
 from .load_tables import load_results
@@ -17,12 +18,12 @@ from .peer_tables import rates_of, server_results
 CONNECTIONS = 64
 """With which servers are compared here."""
 
-MISSING = "Not all was measured yet: run `python -m benchmarks all`.\n"
+MISSING = "Not all was measured yet: run `python -m benchmarks all`, or `quick`.\n"
 
 
-def result() -> str:
+def result(scale: Scale) -> str:
     """Return the sentences, or that something is missing."""
-    cells = load_results()
+    cells = load_results(scale)
     calls = {
         (call, backend): [
             found
@@ -32,32 +33,35 @@ def result() -> str:
         for call in get_args(ModelCall)
         for backend in get_args(Backend)
     }
-    cost, servers = _cost(), _servers()
-    if not all(calls.values()) or not cost or not servers:
+    cost, servers = _cost(scale), _servers(scale)
+    if not all(calls.values()) or not cost:
         return MISSING
-    return f"1. {_worse(calls)}\n2. {_at_the_top(calls)}\n3. {cost} {servers}\n"
+    return f"1. {_worse(calls)}\n2. {_at_the_top(calls)}\n3. {cost}{servers}\n"
 
 
 Calls = dict[tuple[ModelCall, Backend], list[Result[LoadResult]]]
 
 
-def _means(results: list[Result[LoadResult]]) -> Spread:
-    return Spread(tuple(found.measured.top.mean for found in results))
+def _figures(results: list[Result[LoadResult]], name: str) -> Spread:
+    return Spread(tuple(getattr(found.measured.top, name) for found in results))
 
 
 def _worse(calls: Calls) -> str:
     worse: dict[Backend, list[str]] = {"threading": [], "asyncio": []}
     for call in get_args(ModelCall):
-        threading, asyncio = _means(calls[call, "threading"]), _means(calls[call, "asyncio"])
-        if clearly_differ(threading, asyncio):
-            slower: Backend = "asyncio" if asyncio.middle > threading.middle else "threading"
-            fast, slow = sorted((threading.middle, asyncio.middle))
-            worse[slower].append(f"{call} (mean {ms(slow)} ms against {ms(fast)} ms)")
+        for figure in ("mean", "p95", "failures_per_second"):
+            threading, asyncio = (_figures(calls[call, backend], figure) for backend in get_args(Backend))
+            if clearly_differ(threading, asyncio):
+                slower: Backend = "asyncio" if asyncio.middle > threading.middle else "threading"
+                less, more = sorted((threading.middle, asyncio.middle))
+                unit = "failures/s" if figure == "failures_per_second" else f"ms {figure}"
+                scale = 1 if figure == "failures_per_second" else 1000
+                worse[slower].append(f"{call} ({scale * more:.1f} {unit} against {scale * less:.1f})")
     users = calls["compiled", "asyncio"][0].measured.cell.most_users
-    found = [f"{backend} is slower with {' and '.join(where)}" for backend, where in worse.items() if where]
+    found = [f"{backend} is worse with {', '.join(where)}" for backend, where in worse.items() if where]
     if not found:
-        return f"With {users} users the backends differ by less than repeats of either do, with every model call."
-    return f"With {users} users {', '.join(found)}; elsewhere they differ by less than repeats of either do."
+        return f"With {users} users neither backend is worse than the other by more than repeats of either differ."
+    return f"With {users} users {'; '.join(found)}; all else differs by less than repeats of either do."
 
 
 def _at_the_top(calls: Calls) -> str:
@@ -67,17 +71,16 @@ def _at_the_top(calls: Calls) -> str:
             tops = [found.measured.top for found in calls[call, backend]]
             failed = sum(sum(top.failures.values()) for top in tops)
             total = sum(top.requests_per_second * top.seconds for top in tops)
-            mean, p95 = fmean(top.mean for top in tops), fmean(top.p95 for top in tops)
+            mean, p95 = median(top.mean for top in tops), median(top.p95 for top in tops)
             parts.append(
-                f"{backend} with the {call} model answers in {ms(mean)} ms (p95 {ms(p95)} ms) "
-                f"and fails {failed} of {total:.0f}"
+                f"{backend} with the {call} model, at {total / sum(top.seconds for top in tops):.0f} requests/s, "
+                f"answers in {ms(mean)} ms (p95 {ms(p95)} ms) and fails {failed} of {total:.0f}"
             )
-    rate = calls["compiled", "asyncio"][0].measured.top.requests_per_second
-    return f"At {rate:.0f} requests a second {'; '.join(parts)}."
+    return f"With all users there, {'; '.join(parts)}."
 
 
-def _cost() -> str:
-    results = micro_results()
+def _cost(scale: Scale) -> str:
+    results = micro_results(scale)
     parts = []
     for title, group, side, floor in (
         ("the asyncio backend costs {} µs with 64 coroutines", "coroutines-64", "asyncio-async", "asyncio-floor"),
@@ -91,10 +94,10 @@ def _cost() -> str:
     return f"A call to {', and to '.join(parts)}."
 
 
-def _servers() -> str:
-    rates = {server: rates_of(repeats, CONNECTIONS) for server, repeats in server_results().items()}
+def _servers(scale: Scale) -> str:
+    rates = {server: rates_of(repeats, CONNECTIONS) for server, repeats in server_results(scale).items()}
     found = sorted(((rate.middle, server) for server, rate in rates.items() if rate.values), reverse=True)
     if not found:
         return ""
     listed = ", ".join(f"{server} {rate:.0f}" for rate, server in found)
-    return f"Over HTTP with {CONNECTIONS} connections, requests a second: {listed}."
+    return f" Over HTTP with {CONNECTIONS} connections, requests a second: {listed}."

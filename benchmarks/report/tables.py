@@ -7,23 +7,34 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.results import provenance
+from benchmarks.scale import Scale
 
 from . import load_tables, micro_tables, peer_tables, rate_tables, sentences
+
+SCALE = re.compile(r"Scale: \*(\w+)\*")
 
 MARKER = re.compile(r"(<!-- table: (?P<name>[\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def fill(text: str) -> str:
-    """Return the text with its tables written anew. KeyError for a marker of a table that there is not."""
-    return MARKER.sub(lambda found: found[1] + TABLES[found["name"]]() + found[3], text)
+def fill(text: str, scale: Scale) -> str:
+    """Return the text with its tables written anew from results of this scale. KeyError for an unknown marker."""
+    return MARKER.sub(lambda found: found[1] + TABLES[found["name"]](scale) + found[3], text)
 
 
-def _environment() -> str:
-    found = sorted({f"{each.scale}: {each.environment.caption}" for each in provenance()})
-    return "".join(f"* {line}\n" for line in found) or "Nothing was measured yet.\n"
+def scale_of(text: str) -> Scale:
+    """Return the scale of the results in a report. KeyError when it does not say."""
+    return {"full": "full", "quick": "quick"}[SCALE.search(text)[1]]  # type: ignore[index, return-value]
 
 
-TABLES: dict[str, Callable[[], str]] = {
+def _environment(scale: Scale) -> str:
+    found: dict[str, set[str]] = {}
+    for each in provenance(scale):
+        found.setdefault(each.environment.caption, set()).add(each.name.partition("/")[0])
+    lines = (f"* {', '.join(sorted(parts))}: {caption}\n" for caption, parts in found.items())
+    return f"Scale: *{scale}*.\n\n{''.join(lines) or 'Nothing was measured yet.'}"
+
+
+TABLES: dict[str, Callable[[Scale], str]] = {
     "environment": _environment,
     "result": sentences.result,
     "load-answers": load_tables.answers_table,
@@ -33,7 +44,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "load-originals": load_tables.original_table,
     "open-loop": rate_tables.rate_table,
     "micro-calls": micro_tables.calls_table,
-    "micro-queue-length": partial(micro_tables.flat_table, "queue-length", "items in the queue", 1000),
-    "micro-batch-size": partial(micro_tables.flat_table, "batch-size", "items in a batch", 16),
+    "micro-queue-length": partial(micro_tables.flat_table, group="queue-length", title="items queued", base=1000),
+    "micro-batch-size": partial(micro_tables.flat_table, group="batch-size", title="batch size", base=16),
     "servers": peer_tables.server_table,
 }

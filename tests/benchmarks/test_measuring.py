@@ -19,7 +19,7 @@ from benchmarks.peers import http
 from benchmarks.servers import free_port
 from benchmarks.spread import Spread, clearly_differ, interleaved
 
-FEW = Arrivals(rate=5000, seconds=0.02, seed=1)
+FEW = Arrivals(rate=5000, seconds=0.02, settle=0.0, seed=1)
 
 
 @pytest.fixture
@@ -37,18 +37,19 @@ def test_turns() -> None:
 def test_spread() -> None:
     """A difference counts when it is larger than what repeats differ by."""
     near = Spread((1.0, 1.2, 1.1))
+    assert not clearly_differ(near, Spread((9.0,))), "what was measured once has no spread"
     assert near.middle == 1.1
     assert near.width == pytest.approx(0.2)
     assert near.share == pytest.approx(0.2 / 1.1)
     assert Spread((0.0,)).share == 0
-    assert not clearly_differ(near, Spread((1.2,)))
-    assert clearly_differ(near, Spread((1.31,)))
-    assert not clearly_differ(Spread((1.31,)), Spread((1.2, 1.0, 1.4)))
+    assert not clearly_differ(near, Spread((1.2, 1.2)))
+    assert clearly_differ(near, Spread((1.31, 1.31)))
+    assert not clearly_differ(Spread((1.31, 1.31)), Spread((1.2, 1.0, 1.4)))
 
 
 def test_arrivals() -> None:
     """The same seed gives the same moments; their number is what the rate says."""
-    arrivals = Arrivals(rate=1000, seconds=10, seed=3)
+    arrivals = Arrivals(rate=1000, seconds=10, settle=1, seed=3)
     moments = list(arrivals.moments())
 
     assert moments == list(arrivals.moments())
@@ -78,6 +79,25 @@ async def test_every_call_is_made_and_counted() -> None:
     assert min(seen.latencies) > 0
 
 
+async def test_the_time_to_settle_does_not_count() -> None:
+    """Calls before it are made, and not counted."""
+    made = 0
+
+    async def call() -> None:
+        nonlocal made
+        made += 1
+        if made == 1:
+            raise ConnectionResetError
+
+    half = FEW.model_copy(update={"settle": FEW.seconds / 2})
+    seen = await offer(half, call)
+
+    assert made == len(list(FEW.moments()))
+    assert not seen.failures
+    late = [moment for moment in FEW.moments() if moment >= half.settle]
+    assert len(seen.latencies) == len(seen.lateness) == len(late)
+
+
 async def test_a_stall_counts() -> None:
     """Calls that could not be made in time count from when they were to be made."""
     made = 0
@@ -100,9 +120,10 @@ def test_a_summary() -> None:
     sizes = sizes_of((1, 1), 3.0)
     seen = Seen([0.1] * 90)
     seen.failures["timeout"] = 10
-    run = summarise(Arrivals(rate=1, seconds=10, seed=0), seen, sizes, 1.0, 5)
+    run = summarise(Arrivals(rate=10, seconds=10, settle=1, seed=0), seen, sizes, 1.0, 5)
 
-    assert (run.offered, run.answered, run.goodput, run.p999) == (100, 90, 9.0, None)
+    assert (run.offered, run.answered, run.goodput) == (100, 90, 10.0)
+    assert (run.p50, run.p95, run.p99, run.p999) == (0.1, None, None, None)
     assert run.failed_share == pytest.approx(0.1)
     assert run.batches.mean == 1.5
     assert run.cpu_seconds_per_call == 0.01

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import matplotlib.image
+import psutil
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -50,7 +51,7 @@ def result(name: str, cell: Cell, mean: float = 0.0123) -> Result[LoadResult]:
     measured = LoadResult(
         cell=cell, seconds=[second] * 3, top=top, batch_size_mean=1.5, cpu_seconds=1.0, resident_bytes=10**8
     )
-    return Result(name=name, scale="quick", environment=HERE, measured=measured)
+    return Result(name=name, scale="full", environment=HERE, measured=measured)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -90,6 +91,7 @@ def everything() -> None:
         p95=0.02,
         p99=0.03,
         p999=0.04,
+        lateness=0.0001,
         batches=Sizes(counts=[1, 2], mean=1.5),
         cpu_seconds_per_call=0.0001,
         resident_bytes=10**8,
@@ -128,16 +130,17 @@ def test_tables_say_what_the_results_say() -> None:
     text = report.BENCHMARK.read_text()
 
     assert {found["name"] for found in tables.MARKER.finditer(text)} == set(tables.TABLES)
-    assert tables.fill(text) == text
+    assert tables.fill(text, tables.scale_of(text)) == text
 
 
 def test_pictures_are_as_new_as_their_results() -> None:
     """Each carries the fingerprint of the files that it was drawn from."""
-    for picture in report.pictures():
+    scale = tables.scale_of(report.BENCHMARK.read_text())
+    for picture in report.pictures(scale):
         with Image.open(report.ASSETS / picture.file) as drawn:
             assert drawn.info[plots.SOURCE] == picture.fingerprint, picture.file
-    for file in report.PAGES.values():
-        assert (report.ASSETS / file).exists()
+    for name, file in report.PAGES.items():
+        assert report.fingerprint_of(name, scale) in (report.ASSETS / file).read_text()
 
 
 def test_nothing_is_too_large() -> None:
@@ -149,10 +152,10 @@ def test_nothing_is_too_large() -> None:
 def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     """Every table, picture and page is written, and a second time changes nothing."""
     everything()
-    report.write()
+    report.write("full")
     text = (elsewhere / "BENCHMARK.md").read_text()
 
-    assert "not measured" not in text
+    assert "| not measured" not in text
     assert "| optimized_predict-compiled-asyncio-1 | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 | 1.5 | 1.0 |" in text
     assert "| predict-keras | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 |  | 1.0 |" in text
     assert "a processor, 2 cores" in text
@@ -161,6 +164,7 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     assert "| 1 threads | batched | failed: it is not installed |" in text
     assert "| 1000000 | asyncio | 10.00 | 20.0 % | 1.00 |" in text
     assert "| http-compiled-100 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
+    assert "| less than the spread |" in text
     assert "| mosec | 1000 (1000 to 1000), 3.0 ms | " in text
     assert "| Ray Serve | failed: it is not installed |" in text
     assert "| compiled | mean, ms | 12.3 (12.3 to 12.3) | 12.3 (12.3 to 12.3) | less than the spread |" in text
@@ -170,27 +174,27 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
         page = (elsewhere / file).read_text()
         assert "timeout" in page
         assert "http" not in page.replace("xhttp", "")
-    report.write()
+    report.write("full")
     assert (elsewhere / "BENCHMARK.md").read_text() == text
 
 
 def test_a_report_of_nothing(elsewhere: Path) -> None:
     """Rows say so."""
-    report.write()
+    report.write("full")
     assert "| predict-compiled | not measured |" in (elsewhere / "BENCHMARK.md").read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', "[]", "\x00"])
 def test_a_file_that_is_no_result(elsewhere: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line that names it; it is left alone, and so are the others."""
-    file = results.path_of("load/predict-compiled")
+    file = results.path_of("load/predict-compiled", "full")
     file.parent.mkdir(parents=True)
     file.write_text(text)
 
-    with pytest.raises(ResultFileError, match=r"results/load/predict-compiled\.json: .*; remove the file"):
-        results.read("load/predict-compiled", LoadResult)
+    with pytest.raises(ResultFileError, match=r"results/full/load/predict-compiled\.json: .*; remove the file"):
+        results.read("load/predict-compiled", "full", LoadResult)
     assert command.main(["report"]) == 1
-    assert capsys.readouterr().err.startswith("error: results/load/predict-compiled.json")
+    assert capsys.readouterr().err.startswith("error: results/full/load/predict-compiled.json")
     assert file.read_text() == text
 
 
@@ -224,7 +228,7 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(command, "measure_rate", measure_rate)
     monkeypatch.setattr(command, "measure_micro", measure_micro)
     monkeypatch.setattr(command, "measure_server", measure_server)
-    monkeypatch.setattr(report, "write", lambda: None)
+    monkeypatch.setattr(report, "write", lambda _: None)
     count = len(plan.cells("quick"))
     assert command.main(["quick"]) == 1
     assert len(measured) == count
@@ -233,7 +237,7 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     others.clear()
     assert command.main(["quick"]) == 1
     assert [cell.model_call for cell in measured] == ["keras"]
-    assert not others
+    assert not others, "nothing that is whole is measured again"
     measured.clear()
     assert command.main(["quick", "--again", "--only", "original/"]) == 0
     assert len(measured) == 3
@@ -244,13 +248,55 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     assert len(measured) == 5, "another scale is another measurement"
 
 
+def test_what_is_asked_for_exists(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that no measurement has, or a backend that there is not, is told in one line."""
+    assert command.main(["load", "--only", "nothing"]) == 2
+    assert capsys.readouterr().err == "error: no full measurement has load/...nothing in its name\n"
+    with pytest.raises(SystemExit):
+        command.main(["cell", "--backend", "foo"])
+    assert "argument --backend: invalid choice: 'foo'" in capsys.readouterr().err
+
+
+def test_a_cell_of_ones_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is measured as it was asked for, and printed."""
+    asked: list[Cell] = []
+
+    def measure(cell: Cell, _: int | None) -> LoadResult:
+        asked.append(cell)
+        if cell.workers > 2:
+            msg = "too many"
+            raise servers.ServerError(msg)
+        return result("", cell).measured
+
+    monkeypatch.setattr(command, "measure_load", measure)
+    arguments = ["cell", "--backend", "threading", "--workers", "2", "--set", "BATCHER_CONCURRENCY=4"]
+    assert command.main(arguments) == 0
+    assert asked[0].backend == "threading"
+    assert asked[0].workers == 2
+    assert asked[0].settings == {"BATCHER_CONCURRENCY": "4"}
+    assert '"requests_per_second": 2.0' in capsys.readouterr().out
+    assert command.main(["cell", "--workers", "3"]) == 1
+    assert "error: too many" in capsys.readouterr().err
+
+
+def test_code_that_changes_while_it_is_measured(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is not what was started, so it is not kept."""
+    commits = iter(["abc", "abc", "def"])
+    monkeypatch.setattr(command, "environment", lambda: HERE.model_copy(update={"commit": next(commits)}))
+    monkeypatch.setattr(command, "measure_load", lambda cell, _: result("", cell).measured)
+    monkeypatch.setattr(report, "write", lambda _: None)
+
+    assert command.main(["load", "--only", "original/optimized"]) == 1
+    assert len(results.provenance("full")) == 1
+
+
 def test_a_port_that_is_taken() -> None:
-    """One line that says so."""
+    """One line that says so, whoever has it: a server that answers would be measured in place of ours."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with (
-            pytest.raises(servers.ServerError, match=r"did not start: .*address already in use"),
+            pytest.raises(servers.ServerError, match=r"port \d+ cannot be used: Address already in use"),
             servers.serve({"MODEL_CALL": "emulated"}, port=taken.getsockname()[1]),
         ):
             pass
@@ -263,6 +309,27 @@ def test_a_setting_that_is_wrong() -> None:
         servers.serve({"BATCHER_BACKEND": "foo"}),
     ):
         pass
+
+
+def test_a_server_that_dies() -> None:
+    """It is noticed by whoever looks, and what its log says is passed on."""
+    with servers.serve({"MODEL_CALL": "emulated"}) as server:
+        assert server.usage().resident_bytes > 0
+        server.process.kill()
+        server.process.wait()
+        for look in (server.check, server.usage, server.stats):
+            with pytest.raises(servers.ServerError, match="the server has died"):
+                look()
+
+
+def test_nothing_of_a_server_is_left() -> None:
+    """Neither its children nor what has left its first process behind."""
+    with servers.launch(["sh", "-c", "sleep 99 & sleep 99"], {}, lambda: True) as running:
+        process = psutil.Process(running.process.pid)
+        while not (found := process.children()):
+            running.check()
+    assert found
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in found)
 
 
 def test_the_environment() -> None:

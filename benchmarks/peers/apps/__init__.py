@@ -6,6 +6,8 @@ is compared is how they serve, not how long they wait.
 
 from __future__ import annotations
 
+import gc
+
 from server.model import FEATURES, MODEL_FILE, Predictor, load
 
 MOST = 256
@@ -13,9 +15,11 @@ MOST = 256
 
 
 def model() -> Predictor:
-    """Load the model as the server of this project does, and warm it up."""
+    """Load the model and prepare the process as the server of this project does."""
     found = load(MODEL_FILE, "compiled")
     found.warm_up(MOST)
+    gc.collect()
+    gc.freeze()
     return found
 
 

@@ -7,7 +7,9 @@ import bentoml
 from . import MOST, model, values
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 4096})
+@bentoml.service(
+    workers=1, traffic={"timeout": 60, "max_concurrency": 4096}, logging={"access": {"enabled": False}}
+)
 class Predictions:
     """The model in batches."""
 

@@ -34,11 +34,8 @@ class Predictions:
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(
-        Predictions.bind(),  # type: ignore[attr-defined]  # the decorator has made a deployment of it
-        name="predictions",
-        route_prefix="/predict",
-    )
+    app = Predictions.bind()  # type: ignore[attr-defined]  # the decorator has made a deployment of it
+    serve.run(app, name="predictions", route_prefix="/predict", logging_config={"enable_access_log": False})
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()
