@@ -100,7 +100,7 @@ def everything() -> None:
         measured = RateResult(rate=rate, runs={"threading": [run, run], "asyncio": [run, run]})
         results.write(Result(name=name, scale="full", environment=HERE, measured=measured))
     for name, group in micro_plan.groups("full").items():
-        times = {side.name: [5e-6] if "floor" in side.name else [9e-6, 10e-6, 11e-6] for side in group.sides}
+        times = {side.name: [5e-6, 5e-6] if "floor" in side.name else [9e-6, 10e-6, 11e-6] for side in group.sides}
         failed = {"batched": "it is not installed"}
         times.pop("batched", None)
         micro = MicroResult(group=group, seconds_per_item=times, failed=failed)
