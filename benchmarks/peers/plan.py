@@ -35,7 +35,7 @@ def visits(scale: Scale) -> dict[str, Visit]:
     found: dict[str, Visit] = {}
     for server in interleaved(list(SERVERS), REPEATS):
         number = sum(visit.server == server for visit in found.values()) + 1
-        found[name(server, number)] = Visit(server, seconds=4)
+        found[name(server, number)] = Visit(server, seconds=3)
     return found
 
 
