@@ -62,7 +62,7 @@ class Core(Generic[T, S]):
     __slots__ = (
         *("_batch_limits", "_queue_limit", "_slots", "_policy", "_bisect"),
         *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
-        *("_closed", "_abandoned", "_token", "torn"),
+        *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
         *("_batch_size", "_queue_wait", "_service_time", "_drain"),
@@ -88,6 +88,7 @@ class Core(Generic[T, S]):
         self._closed = self._abandoned = False
         self._token = object()
         self.torn = False  # whether an event was interrupted half-way, by a signal handler that raised
+        self._moving: list[Ticket[T]] = []  # what an event has in its hands meanwhile, so that it is not lost
         self._number = 0
         self._queued = self._running = self._batches = 0
         self._completed = self._failed = self._cancelled = 0
@@ -100,19 +101,24 @@ class Core(Generic[T, S]):
     # Events
 
     def offer(self, tickets: Sequence[Ticket[T]], now: float) -> bool:
-        """Accept all tickets, or raise BatcherStoppedError or QueueFullError and accept none.
+        """Accept all tickets, or raise and change nothing. Return whether `due` may be earlier now.
 
-        Return whether `due` may have become earlier.
+        Raises BatcherStoppedError, QueueFullError, OptionError for more than can ever fit, and what groups raise
+        when they are compared.
         """
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
-        # First of all: a user's groups may raise while they are compared.
-        for ticket in tickets:
-            lane = self._lanes.get(ticket.group) or self._new_lane(ticket.group)
-            ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
+        try:  # first of all: a user's groups may raise while they are compared
+            for ticket in tickets:
+                lane = self._lanes.get(ticket.group) or self._new_lane(ticket.group)
+                ticket.bucket = lane.bucket_for(ticket.priority)
+        except BaseException:
+            self._forget(tickets)
+            raise
         self.torn = True
-        sooner = len(self._in_flight) < self._slots
+        # A deadline may be unwatched: the driver may have found no thread for it.
+        sooner = len(self._in_flight) < self._slots or len(self._deadlines) > 0
         for ticket in tickets:
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
@@ -141,17 +147,18 @@ class Core(Generic[T, S]):
         if batch not in self._in_flight:
             return ()
         self.torn = True
-        del self._in_flight[batch]
         self._service_time.observe(now - batch.started)
         self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
                 middle = len(batch.tickets) // 2
                 self._divided += (batch.tickets[:middle], batch.tickets[middle:])
+                del self._in_flight[batch]
                 self.torn = False
                 return ()
             verdict = verdict.each(len(batch.tickets))  # type: ignore[assignment]  # list is invariant
-        settled = []
+        self._moving = [ticket for ticket in batch.tickets if ticket.state == RUNNING]
+        settled: list[tuple[Ticket[T], S | Err]] = []
         failed = 0
         for pair in zip(batch.tickets, verdict, strict=True):  # type: ignore[arg-type]
             ticket, outcome = pair
@@ -166,6 +173,8 @@ class Core(Generic[T, S]):
         self._running -= len(settled)
         self._failed += failed
         self._completed += len(settled) - failed
+        del self._in_flight[batch]
+        self._moving = []
         self.torn = False
         return settled
 
@@ -174,19 +183,19 @@ class Core(Generic[T, S]):
         self._closed = True
         if not force:
             return ()
-        tickets = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
+        settled = self._fail_stopped(self._waiting())
         self._divided.clear()
-        for lane in self._lanes.values():
-            tickets += lane.waiting()
-        return self._fail_stopped(tickets)
+        return settled
 
     def abandon(self) -> Settled[T, S]:
         """Close with force and fail the running items as well; their batches no longer count."""
-        settled = list(self.close(force=True))
+        self._closed = True
         running = [ticket for batch in self._in_flight for ticket in batch.tickets if ticket.state == RUNNING]
+        settled = self._fail_stopped(self._waiting() + running)
+        self._divided.clear()
         self._in_flight.clear()
         self._abandoned = True
-        return [*settled, *self._fail_stopped(running)]
+        return settled
 
     def collapse(self) -> list[Ticket[T]]:
         """After an error inside: close, and give up every ticket, whatever state the structures are in."""
@@ -195,12 +204,16 @@ class Core(Generic[T, S]):
             tickets += lane.waiting()
         for batch in self._in_flight:
             tickets += batch.tickets
-        tickets = [ticket for ticket in tickets if ticket.state != SETTLED]
+        # Those that the interrupted event had in its hands may be settled, but nobody was told.
+        tickets = [*self._moving, *(ticket for ticket in tickets if ticket.state != SETTLED)]
+        tickets = list(dict.fromkeys(tickets))
         for ticket in tickets:
             ticket.state = SETTLED
             ticket.item = None
-        self._stopped += len(tickets)
+        done = self._completed + self._failed + self._cancelled + self._expired
+        self._stopped = self._number - done
         self._queued = self._running = 0
+        self._moving = []
         self._closed = self._abandoned = True
         for members in (self._lanes, self._divided, self._in_flight):
             members.clear()
@@ -212,7 +225,7 @@ class Core(Generic[T, S]):
 
     def decide(self, now: float) -> Decision[T, S]:
         """Return what is to be done at this time. Ask again until it is Wait or Done."""
-        if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
+        if self._deadlines and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
@@ -222,16 +235,16 @@ class Core(Generic[T, S]):
                 lane = self._choose(now)
                 if lane is not None:
                     return self._start(self._take(lane, now), now)
-        if self._closed and self.idle:
+        if self.done:
             return Done()
         return Wait(self.due)
 
     @property
     def due(self) -> float:
         """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
-        deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
+        deadline: float = self._deadlines.first_key()[0] if self._deadlines else inf
         if len(self._in_flight) < self._slots:
-            if self._divided or (self._closed and self.idle):
+            if self._divided or self.done:
                 return -inf
             if self._queued:
                 return min(deadline, self._held_until())
@@ -302,13 +315,13 @@ class Core(Generic[T, S]):
         lane = self._by_rank.first()
         if self._goes_at(lane) <= now:
             return lane
-        if self._full.keys:
+        if self._full:
             return self._full.first()
         lane = self._by_age.first()
         return lane if self._goes_at(lane) <= now else None
 
     def _held_until(self) -> float:
-        if self._full.keys:
+        if self._full:
             return -inf
         return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
 
@@ -316,6 +329,17 @@ class Core(Generic[T, S]):
         if self._closed or lane.full:
             return -inf
         return self._policy.hold_until(lane.oldest().arrived)
+
+    def _forget(self, tickets: Sequence[Ticket[T]]) -> None:
+        """Drop what was made for tickets that were not accepted."""
+        for ticket in tickets:
+            if not hasattr(ticket, "bucket"):
+                return
+            lane = ticket.bucket.lane
+            lane.forget_empty()
+            if not lane.size and len(self._lanes) > 1:
+                self._lanes.pop(lane.group, None)
+            del ticket.bucket
 
     def _new_lane(self, group: Hashable) -> Lane[T]:
         lane = self._lanes[group] = Lane(group, self._token, *self._batch_limits)
@@ -343,7 +367,9 @@ class Core(Generic[T, S]):
     # Batches
 
     def _take(self, lane: Lane[T], now: float) -> list[Ticket[T]]:
-        tickets = lane.take()
+        self.torn = True
+        tickets = self._moving
+        lane.take(tickets)
         self._rank(lane)
         self._queued -= len(tickets)
         self._running += len(tickets)
@@ -355,13 +381,19 @@ class Core(Generic[T, S]):
     def _start(self, tickets: list[Ticket[T]], now: float) -> Run[T]:
         batch = Batch(tickets, now)
         self._in_flight[batch] = None
+        self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))
+        self.torn = False
         return Run(batch)
 
     def _next_divided(self) -> list[Ticket[T]]:
         while self._divided:
-            part = [ticket for ticket in self._divided.popleft() if ticket.state == RUNNING]
+            part = [ticket for ticket in self._divided[0] if ticket.state == RUNNING]
+            if part:
+                self.torn = True
+                self._moving = part
+            self._divided.popleft()
             if part:
                 return part
         return []
@@ -384,8 +416,10 @@ class Core(Generic[T, S]):
 
     def _expire(self, now: float) -> list[tuple[Ticket[T], Err]]:
         settled = []
-        while self._deadlines.keys and self._deadlines.first_key()[0] <= now:
+        self.torn = True
+        while self._deadlines and self._deadlines.first_key()[0] <= now:
             ticket = self._deadlines.first()
+            self._moving.append(ticket)
             where = "in the queue" if ticket.state == QUEUED else "in a running batch"
             self._leave(ticket)
             self._expired += 1
@@ -394,16 +428,28 @@ class Core(Generic[T, S]):
                 "give it a longer timeout, or add capacity"
             )
             settled.append((ticket, Err(DeadlineExceededError(msg))))
+        self._moving = []
+        self.torn = False
         return settled
+
+    def _waiting(self) -> list[Ticket[T]]:
+        tickets = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
+        for lane in self._lanes.values():
+            tickets += lane.waiting()
+        return tickets
 
     def _fail_stopped(self, tickets: list[Ticket[T]]) -> list[tuple[Ticket[T], Err]]:
         settled = []
+        self.torn = True
+        self._moving = tickets
         for ticket in tickets:
             where = "waited" if ticket.state == QUEUED else "ran"
             self._leave(ticket)
             self._stopped += 1
             msg = f"the batcher was stopped while the item {where}; stop without force or timeout serves all"
             settled.append((ticket, Err(BatcherStoppedError(msg))))
+        self._moving = []
+        self.torn = False
         return settled
 
     # Refusals

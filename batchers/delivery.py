@@ -49,10 +49,10 @@ def _resolve(pairs: Pairs) -> None:
             _settle(future, outcome)
         except BaseException as error:
             # Out of a callback that a user has put on the future, or Ctrl-C: the others get theirs all the same.
+            if not future.done():
+                _settle(future, outcome)
             if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
                 interrupt = error
-                if not future.done():
-                    _settle(future, outcome)
             else:
                 logger.exception("A callback of a future has raised what it must not")
     if interrupt is not None:
@@ -82,6 +82,8 @@ def _claim(future: concurrent.futures.Future[Any]) -> bool:
     It may be cancelled at any moment, so the future decides under its own lock, and tells whoever waits for it
     in `concurrent.futures.wait`.
     """
+    if future.running():  # claimed already, and interrupted
+        return True
     if future.done() and not future.cancelled():
         return False
     return future.set_running_or_notify_cancel()

@@ -79,16 +79,8 @@ class Lane(Generic[T]):
     """The waiting items of one group."""
 
     __slots__ = (
-        "_by_age",
-        "_by_priority",
-        "_most",
-        "_most_cost",
-        "buckets",
-        "cost",
-        "full",
-        "group",
-        "owner",
-        "size",
+        *("_buckets", "_by_age", "_by_priority", "_most", "_most_cost"),
+        *("cost", "full", "group", "owner", "size"),
     )
 
     def __init__(self, group: Hashable, owner: object = None, most: float = inf, most_cost: float = inf) -> None:
@@ -103,19 +95,22 @@ class Lane(Generic[T]):
         self.full = False  # what `fills` said when the core last ranked it
         self._most = most
         self._most_cost = most_cost
-        self.buckets: dict[int, Bucket[T]] = {}
+        self._buckets: dict[int, Bucket[T]] = {}
         self._by_priority: Order[Bucket[T]] = Order()
         self._by_age: Order[Bucket[T]] = Order()
 
     def add(self, ticket: Ticket[T]) -> bool:
-        """Put a ticket at the end of its bucket; return whether the lane's rank may have changed."""
+        """Put a ticket at the end of its bucket, which is one of this lane.
+
+        Return whether the rank of the lane may have changed.
+        """
         bucket = ticket.bucket
         tickets = bucket.tickets
         tickets.append(ticket)
         self.size += 1
         self.cost += ticket.cost
         if len(tickets) > 1:
-            return not self.full and (self.size >= self._most or self.cost >= self._most_cost)
+            return not self.full and self.fills()
         self._by_priority.put(bucket, -bucket.priority)
         self._by_age.put(bucket, ticket.number)
         return True
@@ -124,10 +119,16 @@ class Lane(Generic[T]):
         """Return whether its next batch cannot grow any more."""
         return self.size >= self._most or self.cost >= self._most_cost
 
-    def new_bucket(self, priority: int) -> Bucket[T]:
-        """Return an empty bucket for items of this priority."""
-        bucket = self.buckets[priority] = Bucket(self, priority)
+    def bucket_for(self, priority: int) -> Bucket[T]:
+        """Return the bucket for items of this priority, a new one if there is none."""
+        bucket = self._buckets.get(priority)
+        if bucket is None:
+            bucket = self._buckets[priority] = Bucket(self, priority)
         return bucket
+
+    def forget_empty(self) -> None:
+        """Drop the buckets that were made for items which were then refused."""
+        self._buckets = {priority: bucket for priority, bucket in self._buckets.items() if bucket.tickets}
 
     def head(self) -> Ticket[T]:
         """Return the ticket that enters the next batch first. The lane must not be empty."""
@@ -137,13 +138,13 @@ class Lane(Generic[T]):
         """Return the ticket that has waited longest. The lane must not be empty."""
         return self._by_age.first().tickets[0]
 
-    def take(self) -> list[Ticket[T]]:
-        """Remove and return the next batch: as many tickets as the limits allow.
+    def take(self, taken: list[Ticket[T]]) -> None:
+        """Move the next batch into an empty list: as many tickets as the limits allow.
 
         It ends before the first ticket that does not fit; nothing overtakes it. It holds at least one
-        ticket when the lane does, because no single ticket is above the limit.
+        ticket when the lane does, because no single ticket is above the limit. Each ticket is in the list
+        before it leaves the lane, so that an interruption loses none.
         """
-        taken: list[Ticket[T]] = []
         spent = 0.0
         size = min(self._most, self.size)
         cost = self._most_cost
@@ -156,7 +157,7 @@ class Lane(Generic[T]):
                     if spent + ticket.cost > cost:
                         self._tidy(bucket)
                         self._subtract(len(taken), spent)
-                        return taken
+                        return
                     spent += ticket.cost
                     taken.append(ticket)
                 else:
@@ -164,7 +165,6 @@ class Lane(Generic[T]):
                 tickets.popleft()
             self._tidy(bucket)
         self._subtract(len(taken), spent)
-        return taken
 
     def remove(self, ticket: Ticket[T]) -> None:
         """Let a ticket leave whose state is no longer QUEUED."""
@@ -179,7 +179,7 @@ class Lane(Generic[T]):
 
     def waiting(self) -> list[Ticket[T]]:
         """Return all tickets that wait."""
-        return [ticket for bucket in self.buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
+        return [ticket for bucket in self._buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
 
     def _subtract(self, count: int, cost: float) -> None:
         self.size -= count
@@ -197,5 +197,5 @@ class Lane(Generic[T]):
             return
         self._by_priority.discard(bucket)
         self._by_age.discard(bucket)
-        if len(self.buckets) > 1:  # the last one stays: most batchers use one priority only
-            del self.buckets[bucket.priority]
+        if len(self._buckets) > 1:  # the last one stays: most batchers use one priority only
+            del self._buckets[bucket.priority]

@@ -19,22 +19,21 @@ class Order(Generic[M]):
     never needs it.
     """
 
-    __slots__ = ("_heap", "_serial", "keys")
+    __slots__ = ("_heap", "_keys", "_serial")
 
     def __init__(self) -> None:
         """Start empty."""
-        self.keys: dict[M, Any] = {}
-        """Members and their keys. To read only."""
+        self._keys: dict[M, Any] = {}
         self._heap: list[tuple[Any, int, M]] | None = None
         self._serial = count()  # keeps the heap from comparing members
 
     def __len__(self) -> int:
         """Return the number of members."""
-        return len(self.keys)
+        return len(self._keys)
 
     def put(self, member: M, key: Any) -> None:  # noqa: ANN401 - whatever is comparable with the other keys
         """Add a member or change its key."""
-        keys = self.keys
+        keys = self._keys
         if keys.get(member) != key:
             keys[member] = key
             if self._heap is not None:
@@ -43,12 +42,12 @@ class Order(Generic[M]):
 
     def discard(self, member: M) -> None:
         """Remove a member, if it is one."""
-        self.keys.pop(member, None)
+        self._keys.pop(member, None)
         self._forget_stale()
 
     def first(self) -> M:
         """Return the member with the smallest key; IndexError when there is none."""
-        keys = self.keys
+        keys = self._keys
         if len(keys) == 1:
             return next(iter(keys))
         heap = self._heap
@@ -62,10 +61,10 @@ class Order(Generic[M]):
 
     def first_key(self) -> Any:  # noqa: ANN401 - as `put`
         """Return the smallest key; IndexError when there is no member."""
-        return self.keys[self.first()]
+        return self._keys[self.first()]
 
     def _forget_stale(self) -> None:
-        heap, keys = self._heap, self.keys
+        heap, keys = self._heap, self._keys
         if heap is not None and (not keys or len(heap) > 2 * len(keys) + 16):
             self._heap = None
-            self.keys = dict(keys)  # the old one keeps the room of a burst
+            self._keys = dict(keys)  # the old one keeps the room of a burst

@@ -160,6 +160,8 @@ def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
         return Handed(batched)
 
     # The original benchmark's clients post with the slash at the end.
+    api.post("/predict/", include_in_schema=False)(predict)
+    api.post("/optimized_predict/", include_in_schema=False)(optimized_predict)
     return {
         "/predict": alone,
         "/predict/": alone,

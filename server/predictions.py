@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from math import isfinite
 
 from fastapi import FastAPI, Response
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .problems import ROW, BodyTooLargeError, BodyTooSlowError, ContentTypeError, answer_to
+from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
+
+from .model import NoPredictionError
+from .problems import ROW, BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError, answer_to
+
+BAD_INPUT = (BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError)
+REFUSALS = (NoPredictionError, QueueFullError, BatcherStoppedError, DeadlineExceededError)
 
 JSON = (b"content-type", b"application/json")
 
@@ -30,51 +38,67 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            row = ROW.validate_json(await self._read(scope, receive))
-            body = repr(await self._predict(row)).encode()
+            row = await self._read(scope, receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
-        except Exception as error:
-            response = answer_to(error, self._limit)
-            if response is None:
-                raise
-            await response(scope, receive, send)
+        except BAD_INPUT as error:
+            await answer_to(error, self._limit)(scope, receive, send)
             return
+        try:
+            value = float(await self._predict(row))
+        except REFUSALS as error:
+            await answer_to(error, self._limit)(scope, receive, send)
+            return
+        if not isfinite(value):
+            msg = f"the model predicted {value}, which JSON cannot say"
+            raise ValueError(msg)
+        body = repr(value).encode()  # for finite floats JSON's own form
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, length]})
         await send({"type": "http.response.body", "body": body})
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        """Return the body, which is taken as JSON where there is no Content-Type.
-
-        The clients of the original benchmark send none.
-        """
-        length = 0
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                kind = value.partition(b";")[0].strip().lower()
-                if kind != b"application/json" and not kind.endswith(b"+json"):
-                    raise ContentTypeError
-            elif name == b"content-length":  # the server refuses what is no number
-                digits = value.lstrip(b"0")
-                length = int(digits or 0) if len(digits) <= len(str(self._limit)) else self._limit + 1
-        if length > self._limit:
-            raise BodyTooLargeError
-        body = bytearray()
+    async def _read(self, scope: Scope, receive: Receive) -> list[float]:
+        """Return the row in the body. Raises one of `BAD_INPUT`, or ClientDisconnect."""
+        self._look_at_headers(scope)
         try:
             # A client that stalls would keep the server from stopping.
             async with asyncio.timeout(self._seconds):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    body += message.get("body", b"")
-                    if len(body) > self._limit:
-                        raise BodyTooLargeError
-                    more = message.get("more_body", False)
+                body = await self._body(receive)
         except TimeoutError:
             raise BodyTooSlowError from None
+        try:
+            return ROW.validate_json(body)
+        except ValidationError as error:
+            raise BadRowError(error) from None
+
+    def _look_at_headers(self, scope: Scope) -> None:
+        """Refuse what is not JSON, or too large, before the body comes. Of several headers the first counts.
+
+        Without a Content-Type a body is taken as JSON: the clients of the original benchmark send none.
+        """
+        kind, length = b"application/json", b""
+        for name, value in reversed(scope["headers"]):
+            if name == b"content-type":
+                kind = value.partition(b";")[0].strip().lower()
+            elif name == b"content-length":
+                length = value.strip().lstrip(b"0")
+        if kind != b"application/json" and not kind.endswith(b"+json"):
+            raise ContentTypeError
+        # A length that is no number says nothing: the body is measured as it comes.
+        if length.isdigit() and (len(length) > len(str(self._limit)) or int(length) > self._limit):
+            raise BodyTooLargeError
+
+    async def _body(self, receive: Receive) -> bytes:
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > self._limit:
+                raise BodyTooLargeError
+            more = message.get("more_body", False)
         return bytes(body)
 
 
@@ -102,8 +126,17 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._endpoints.get(scope["path"])
+            endpoint = self._endpoints.get(_route_path(scope))
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
         await self.api(scope, receive, send)
+
+
+def _route_path(scope: Scope) -> str:
+    """Return the path without the prefix under which a proxy, or another app, serves this one."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    if prefix and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in {"", "/"}:
+        return path[len(prefix) :]
+    return path

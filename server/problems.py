@@ -26,6 +26,15 @@ class BodyTooLargeError(Exception):
     """The body has more bytes than allowed."""
 
 
+class BadRowError(Exception):
+    """The body is no row; the cause is pydantic's error."""
+
+    def __init__(self, cause: ValidationError) -> None:
+        """Keep what pydantic found."""
+        super().__init__()
+        self.problems = cause.errors()
+
+
 class ContentTypeError(Exception):
     """The body is said to be something else than JSON."""
 
@@ -34,16 +43,16 @@ class BodyTooSlowError(Exception):
     """The body did not come in time."""
 
 
-def answer_to(error: Exception, limit: int) -> JSONResponse | None:
-    """Return the answer for what a prediction ended with; None for what is a defect, and a 500.
+def answer_to(error: Exception, limit: int) -> JSONResponse:
+    """Return the answer for one of these errors; others are raised on: they are defects, and a 500.
 
     `limit` is the number of bytes that a body may have.
     """
     detail: str | list[dict[str, Any]]
     headers: dict[str, str] = {}
     match error:
-        case ValidationError():
-            found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.errors()]
+        case BadRowError():
+            found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.problems]
             status, detail = 422, found
         case NoPredictionError():
             status, detail = 422, [_problem("no_prediction", ("body",), str(error))]
@@ -56,6 +65,7 @@ def answer_to(error: Exception, limit: int) -> JSONResponse | None:
         case BodyTooSlowError():
             text = "the body did not come in time: send all that its Content-Length says"
             status, detail = 408, [_problem("too_slow", ("body",), text)]
+            headers["Connection"] = "close"  # the rest of the body may come at any time
         case QueueFullError():
             status, detail = 503, "too many requests wait"
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -65,7 +75,7 @@ def answer_to(error: Exception, limit: int) -> JSONResponse | None:
         case DeadlineExceededError():
             status, detail = 504, "no prediction within the time limit"
         case _:
-            return None
+            raise error
     return JSONResponse({"detail": detail}, status, headers)
 
 

@@ -45,3 +45,43 @@ def test_in_another_thread_it_is_no_interrupt(caplog: pytest.LogCaptureFixture) 
 
     assert [ticket.future.result() for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_an_interrupt_between_claim_and_result() -> None:
+    """The future is claimed already; its thread gets the result, and so do those after it."""
+    found = tickets(lambda _: None)
+    first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
+    original = first.set_result
+    calls: list[int] = []
+
+    def interrupted(result: int) -> None:
+        calls.append(result)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        original(result)
+
+    first.set_result = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        deliver([(ticket, number) for number, ticket in enumerate(found)], None)
+
+    assert [ticket.future.result(0) for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_a_signal_handler_that_raises_an_ordinary_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged as what it may be, the error of a callback, and nobody is left out."""
+    found = tickets(lambda _: None)
+    first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
+    original = first.set_result
+    calls: list[int] = []
+
+    def interrupted(result: int) -> None:
+        calls.append(result)
+        if len(calls) == 1:
+            raise TimeoutError
+        original(result)
+
+    first.set_result = interrupted  # type: ignore[method-assign]
+    deliver([(ticket, number) for number, ticket in enumerate(found)], None)
+
+    assert [ticket.future.result(0) for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert len(caplog.records) == 1

@@ -6,7 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
-from batchers import ThreadingBatcher
+import pytest
+
+from batchers import DeadlineExceededError, ThreadingBatcher, calls
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 
@@ -96,3 +98,25 @@ async def test_a_wake_up_too_many_is_harmless(make: Make, gate: Gate) -> None:
             batcher._crew.spare.notify_all()
         assert await batcher.process(n) == n
     await batcher.stop()
+
+
+def test_a_deadline_for_which_no_thread_started(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call finds somebody to watch it, also while no slot is free."""
+
+    def refuse(*_: object) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    with ThreadingBatcher(gate.function("sync")) as batcher:
+        running = batcher.submit(1)
+        while gate.started < 1:
+            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(calls, "OwnThread", refuse)
+            unwatched = batcher.submit(2, timeout=0.001)
+        later = batcher.submit(3)
+
+        assert isinstance(unwatched.exception(10), DeadlineExceededError)
+        assert not running.done()
+        gate.open()
+        assert (running.result(), later.result()) == (1, 3)

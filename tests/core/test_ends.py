@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import pytest
 
+from batchers import core as core_module
 from batchers.core import Core
 from batchers.decisions import Batch, Done, Expire, Run, Wait
 from batchers.errors import BatcherStoppedError, OptionError, QueueFullError
@@ -113,6 +117,123 @@ def test_a_collapse_gives_up_every_ticket_once() -> None:
     assert list(core.finish(second, [4, 5, 6, 7], 2.0)) == []
     assert core.collapse() == []
     assert core.stats().stopped == 9
+
+
+class Interrupting:
+    """A cost that is interrupted when it is added, as if a signal handler raised there."""
+
+    def __radd__(self, _: float) -> float:
+        raise KeyboardInterrupt
+
+    def __rsub__(self, _: float) -> float:
+        return 0.0
+
+
+def interrupted() -> Iterator[int]:
+    """Return one result, then be interrupted."""
+    yield 1
+    raise KeyboardInterrupt
+
+
+def test_an_end_that_is_interrupted_loses_nobody() -> None:
+    """Those who were settled by then were not told yet."""
+    core: Core[int, int] = Core(Options())
+    tickets = [Ticket(n) for n in range(3)]
+    core.offer(tickets, 0.0)
+    batch = running(core, 0.0)
+    core.withdraw(tickets[2])
+    with pytest.raises(KeyboardInterrupt):
+        core.finish(batch, interrupted(), 1.0)  # type: ignore[arg-type]
+
+    was_torn = core.torn
+    assert was_torn
+    assert core.collapse() == tickets[:2]
+    assert not core.torn
+    stats = core.stats()
+    assert (stats.submitted, stats.cancelled, stats.stopped, stats.completed) == (3, 1, 2, 0)
+
+
+def test_a_start_that_is_interrupted_loses_nobody() -> None:
+    """Neither those who are on their way into the batch nor those who wait."""
+    core: Core[int, int] = Core(Options())
+    tickets = [Ticket(n) for n in range(4)]
+    core.offer(tickets, 0.0)
+    tickets[2].cost = Interrupting()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        core.decide(0.0)
+
+    assert core.torn
+    assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
+
+
+def test_a_half_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half of a divided batch, on its way into a new one."""
+    core: Core[int, int] = Core(Options(on_error="bisect"))
+    tickets = [Ticket(n) for n in range(4)]
+    core.offer(tickets, 0.0)
+    core.finish(running(core, 0.0), Failed(ValueError()), 1.0)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(core_module, "Batch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        core.decide(1.0)
+
+    assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("event", ["expire", "close", "abandon"])
+def test_failing_many_that_is_interrupted_loses_nobody(event: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who were failed by then were not told yet."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    tickets = [Ticket(n, deadline=5.0) for n in range(4)]
+    core.offer(tickets, 0.0)
+    running(core, 0.0)
+    made: list[object] = []
+
+    def interrupt(error: object) -> object:
+        made.append(error)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return error
+
+    monkeypatch.setattr(core_module, "Err", interrupt)
+    events: dict[str, Callable[[], object]] = {
+        "expire": partial(core.decide, 9.0),
+        "close": partial(core.close, force=True),
+        "abandon": core.abandon,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        events[event]()
+
+    assert core.torn
+    assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
+
+
+def test_a_refused_offer_leaves_nothing() -> None:
+    """Neither lanes nor buckets of those that came before the one that cannot be compared."""
+
+    class Odd:
+        def __hash__(self) -> int:
+            return hash(("g", 1))
+
+        def __eq__(self, _: object) -> bool:
+            msg = "cannot be compared"
+            raise IndexError(msg)
+
+    core: Core[int, int] = Core(Options())
+    waiting = Ticket(0)
+    core.offer([waiting], 0.0)
+    refused = [Ticket(1, group=("g", 1)), Ticket(2, priority=7), Ticket(3, group=Odd())]
+    with pytest.raises(IndexError):
+        core.offer(refused, 0.0)
+
+    assert list(core._lanes) == [None]
+    assert list(waiting.bucket.lane._buckets) == [0]
+    assert not any(hasattr(ticket, "bucket") for ticket in refused)
+    assert core.stats().queued == 1
+    assert core.stats().rejected == 0
 
 
 def test_tickets_of_another_core() -> None:

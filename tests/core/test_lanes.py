@@ -10,7 +10,7 @@ from batchers.lanes import FEW, QUEUED, SETTLED, Lane, Ticket
 def add(lane: Lane[int], ticket: Ticket[int], number: int) -> bool:
     """Let a ticket wait, as the core does."""
     ticket.number = number
-    ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
+    ticket.bucket = lane.bucket_for(ticket.priority)
     return lane.add(ticket)
 
 
@@ -20,6 +20,12 @@ def lane_of(tickets: list[Ticket[int]], most: float = inf, most_cost: float = in
     for number, ticket in enumerate(tickets):
         add(lane, ticket, number)
     return lane
+
+
+def take(lane: Lane[int]) -> list[Ticket[int]]:
+    taken: list[Ticket[int]] = []
+    lane.take(taken)
+    return taken
 
 
 def leave(lane: Lane[int], ticket: Ticket[int]) -> None:
@@ -73,9 +79,9 @@ def test_costs() -> None:
     leave(lane, tickets[3])
     assert lane.size == 3
     assert abs(lane.cost - 0.6) < 1e-9
-    assert lane.take() == tickets[:2]
+    assert take(lane) == tickets[:2]
     assert abs(lane.cost - 0.3) < 1e-9
-    assert lane.take() == tickets[2:3]
+    assert take(lane) == tickets[2:3]
     assert (lane.size, lane.cost) == (0, 0.0)
 
 
@@ -115,9 +121,9 @@ def test_tombstones_on_the_way_of_a_batch() -> None:
     for number in (1, 2, 5, 6):
         leave(lane, tickets[number])
     assert bucket.dead == 4
-    assert lane.take() == [tickets[0], tickets[3]]
+    assert take(lane) == [tickets[0], tickets[3]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (4, 2, 2)
-    assert lane.take() == [tickets[4], tickets[7]]
+    assert take(lane) == [tickets[4], tickets[7]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (0, 0, 0)
 
 
@@ -126,5 +132,5 @@ def test_priorities_are_forgotten_with_their_last_item() -> None:
     tickets = [Ticket(n, priority=n) for n in range(5)]
     lane = lane_of(tickets)
 
-    assert lane.take() == tickets[::-1]
-    assert list(lane.buckets) == [0]
+    assert take(lane) == tickets[::-1]
+    assert list(lane._buckets) == [0]

@@ -72,4 +72,4 @@ def test_a_burst_gives_its_memory_back() -> None:
         assert order.first() == member + 1
     order.discard(9_999)
     assert entries(order) < 20
-    assert order.keys.__sizeof__() < dict.fromkeys(range(40)).__sizeof__()
+    assert order._keys.__sizeof__() < dict.fromkeys(range(40)).__sizeof__()

@@ -52,8 +52,9 @@ class World:
         said = self.plain.offer(group, priority, cost, timeout)
         now = self.plain.now
         ticket = Ticket(number, group, priority, cost, now + timeout)
+        due = self.core.due
         try:
-            self.core.offer((ticket,), now)
+            sooner = self.core.offer((ticket,), now)
         except BatcherStoppedError:
             assert said == "stopped"
         except QueueFullError as error:
@@ -61,6 +62,7 @@ class World:
             assert 0.001 <= error.retry_after <= 60  # noqa: PT017 - the event may be refused or not
         else:
             assert said == "accepted"
+            assert sooner or self.core.due >= due
             self.tickets[number] = ticket
         return self.settle()
 

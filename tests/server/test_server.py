@@ -15,9 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.app import create_app
 from server.model import MODEL_FILE, Description, Model
-from server.settings import Settings
 from tests.support.server import PATIENCE, Connection, Server, run_to_end, serve
 
 # The start of a server is no part of a test: it has a limit of its own.
@@ -251,19 +249,26 @@ def test_the_documentation_can_be_tried(client: httpx.Client) -> None:
     assert {"503", "504"} <= set(document["paths"]["/optimized_predict"]["post"]["responses"])
 
 
-async def test_behind_a_prefix() -> None:
+def test_behind_a_prefix() -> None:
     """What a proxy hands on with a path of its own is answered and documented all the same."""
-    front = create_app(Settings.model_validate({"MODEL_CALL": "emulated"}))
-    transport = httpx.ASGITransport(front, root_path="/models")
-    async with (
-        front.api.router.lifespan_context(front.api),
-        httpx.AsyncClient(transport=transport, base_url="http://here/models") as client,
+    with (
+        serve("--root-path", "/models", MODEL_CALL="emulated") as server,
+        httpx.Client(base_url=server.url) as client,
     ):
-        for path in ("/predict", "/optimized_predict"):
-            answer = await client.post(path, json=[1.0] * 10)
+        for path in ("/predict", "/predict/", "/optimized_predict", "/optimized_predict/"):
+            answer = client.post(path, json=[1.0] * 10)
             assert (answer.status_code, answer.json()) == (200, 10.0)
-            assert (await client.post(path, json=[1.0] * 9)).status_code == 422
-            assert (await client.get(path)).status_code == 405
+            assert client.post(path, json=[1.0] * 9).status_code == 422
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/models"}]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/", "/optimized_predict", "/optimized_predict/"])
+def test_other_methods(client: httpx.Client, path: str) -> None:
+    """They are told which one is right."""
+    for method in ("GET", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        answer = client.request(method, path)
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
 
 
 # Life and death

@@ -63,11 +63,11 @@ class Server:
 
 
 @contextmanager
-def serve(**settings: str) -> Iterator[Server]:
+def serve(*arguments: str, **settings: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it afterwards if it still runs."""
     port = free_port()
     process = subprocess.Popen(
-        command("--port", str(port), "--no-access-log"),
+        command("--port", str(port), "--no-access-log", *arguments),
         cwd=ROOT,
         env=environment(settings),
         stdout=subprocess.DEVNULL,

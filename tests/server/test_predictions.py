@@ -1,0 +1,163 @@
+"""The endpoint of predictions as an ASGI app: what of a request counts, and what an answer says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+
+from server.predictions import Endpoint, Front
+from server.problems import ROW
+
+LIMIT = 200
+BODY = json.dumps([1.0] * 10).encode()
+JSON = (b"content-type", b"application/json")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio's loop."""
+    return "asyncio"
+
+
+async def total(row: list[float]) -> float:
+    return sum(row)
+
+
+def scope_of(*headers: tuple[bytes, bytes], **more: object) -> dict[str, Any]:
+    return {"type": "http", "method": "POST", "path": "/p", "headers": list(headers), **more}
+
+
+async def ask(
+    app: Any, *parts: bytes, headers: tuple[tuple[bytes, bytes], ...] = (JSON,), **more: object
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Post a body in parts; without parts the client leaves."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope_of(*headers, **more), receive, send)
+    if not sent:
+        return 0, {}, b""
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(each.get("body", b"") for each in sent)
+
+
+async def test_an_answer() -> None:
+    """It is JSON and says how long it is; the body may come in parts."""
+    status, headers, body = await ask(Endpoint(total, LIMIT, 1.0), BODY[:5], BODY[5:], b"")
+
+    assert (status, body) == (200, b"10.0")
+    assert headers == {b"content-type": b"application/json", b"content-length": b"4"}
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.float32(1.5), 1.5])
+async def test_numbers_of_any_kind(value: float) -> None:
+    """A model may return numpy's."""
+
+    async def predict(_: list[float]) -> float:
+        return value
+
+    assert await ask(Endpoint(predict, LIMIT, 1.0), BODY) == (
+        200,
+        {b"content-type": b"application/json", b"content-length": b"3"},
+        b"1.5",
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+async def test_what_json_cannot_say(value: float) -> None:
+    """It is a defect of the model, and no answer."""
+
+    async def predict(_: list[float]) -> float:
+        return value
+
+    with pytest.raises(ValueError, match="which JSON cannot say"):
+        await ask(Endpoint(predict, LIMIT, 1.0), BODY)
+
+
+async def test_errors_of_the_model_are_not_the_clients() -> None:
+    """Not even those that look like one of a body."""
+
+    async def invalid(_: list[float]) -> float:
+        ROW.validate_python("no row")
+        return 0.0
+
+    async def slow(_: list[float]) -> float:
+        raise TimeoutError
+
+    with pytest.raises(ValueError, match="validation error"):
+        await ask(Endpoint(invalid, LIMIT, 1.0), BODY)
+    with pytest.raises(TimeoutError):
+        await ask(Endpoint(slow, LIMIT, 1.0), BODY)
+
+
+async def test_a_client_that_leaves() -> None:
+    """In the middle of its body: nobody is asked and nobody answered."""
+    assert await ask(Endpoint(total, LIMIT, 1.0)) == (0, {}, b"")
+
+
+async def test_a_client_that_stalls() -> None:
+    """It is told, and the connection ends, because the rest may still come."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Endpoint(total, LIMIT, 0.001)(scope_of(JSON), receive, send)
+
+    assert sent[0]["status"] == 408
+    assert dict(sent[0]["headers"])[b"connection"] == b"close"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ((), 200),
+        (((b"content-type", b"application/problem+json; charset=utf-8"),), 200),
+        ((JSON, (b"content-type", b"text/plain")), 200),
+        (((b"content-type", b"text/plain"), JSON), 422),
+        ((JSON, (b"content-length", b"000200")), 200),
+        ((JSON, (b"content-length", b"201")), 413),
+        ((JSON, (b"content-length", b"9" * 5000)), 413),
+        ((JSON, (b"content-length", b"5, 5")), 200),
+        ((JSON, (b"content-length", b"-1")), 200),
+        ((JSON, (b"content-length", b"5"), (b"content-length", b"201")), 200),
+    ],
+)
+async def test_headers(headers: tuple[tuple[bytes, bytes], ...], status: int) -> None:
+    """Of several the first counts; a length that is no number says nothing, the body is measured anyway."""
+    assert (await ask(Endpoint(total, LIMIT, 1.0), BODY, headers=headers))[0] == status
+    assert (await ask(Endpoint(total, LIMIT, 1.0), BODY, b" " * LIMIT))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "status"),
+    [
+        ("/p", "", 200),
+        ("/models/p", "/models", 200),
+        ("/p", "/models", 200),
+        ("/modelsp", "/models", 404),
+        ("/p/p", "/p", 200),
+        ("/p", "/p", 404),
+    ],
+)
+async def test_the_front_behind_a_prefix(path: str, root_path: str, status: int) -> None:
+    """The prefix is no part of the path, and is one only up to a slash."""
+    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)})
+
+    assert (await ask(front, BODY, path=path, root_path=root_path))[0] == status
