@@ -12,7 +12,7 @@ from benchmarks.spread import Spread
 
 from .open_loop import Arrivals, Seen
 
-ENOUGH = {95: 100, 99: 500, 99.9: 1000}
+ENOUGH = {50: 2, 95: 100, 99: 500, 99.9: 1000}
 """Answers without which a percentile says nothing."""
 
 
@@ -47,8 +47,9 @@ class Run(BaseModel):
     goodput: float
     """Answers a second, to calls made after the time to settle."""
     failures: dict[str, int]
-    mean: float
-    p50: float
+    mean: float | None
+    """None when nobody was answered."""
+    p50: float | None
     p95: float | None
     p99: float | None
     p999: float | None
@@ -73,13 +74,13 @@ def sizes_of(counts: Sequence[int], total: float) -> Sizes:
 
 
 def summarise(arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float, resident_bytes: int) -> Run:
-    """Return what is kept of a run. ValueError when nobody was answered."""
+    """Return what is kept of a run. ValueError when there was no call."""
     latencies = seen.latencies
-    if len(latencies) < 2:  # noqa: PLR2004 - fewer have no percentiles
-        msg = f"nobody was answered: {dict(seen.failures)}"
-        raise ValueError(msg)
     offered = len(latencies) + seen.failures.total()
-    thousandths = quantiles(latencies, n=1000, method="inclusive")
+    if not offered:
+        msg = "no call was made: is the time too short?"
+        raise ValueError(msg)
+    thousandths = quantiles(latencies, n=1000, method="inclusive") if len(latencies) > 1 else []
     tails = {
         rank: round(thousandths[round(10 * rank) - 1], 6) if len(latencies) >= enough else None
         for rank, enough in ENOUGH.items()
@@ -89,8 +90,8 @@ def summarise(arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float
         answered=len(latencies),
         goodput=round(len(latencies) / (arrivals.seconds - arrivals.settle), 2),
         failures=dict(seen.failures),
-        mean=round(fmean(latencies), 6),
-        p50=round(thousandths[499], 6),
+        mean=round(fmean(latencies), 6) if latencies else None,
+        p50=tails[50],
         p95=tails[95],
         p99=tails[99],
         p999=tails[99.9],

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ SCRIPT = Path(__file__).with_name("post.lua")
 DESCRIPTION = Description.model_validate_json(MODEL_FILE.with_suffix(".json").read_text())
 ROW = DESCRIPTION.example
 WARM_UP_SECONDS = 2
+SETTLE_SECONDS = 1.5
+"""For a slow server to answer what the load before has left in its queue."""
 CONNECTIONS = [1, 16, 64, 256]
 APPS = "benchmarks.peers.apps"
 
@@ -160,6 +163,7 @@ def _serve(server: Server) -> Iterator[tuple[str, Running]]:
 
 def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT), url]
+    time.sleep(SETTLE_SECONDS)
     try:
         ended = subprocess.run(
             command,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.scale import Scale
 from benchmarks.spread import interleaved
 
-from .http import CONNECTIONS, SERVERS, WARM_UP_SECONDS
+from .http import CONNECTIONS, SERVERS, SETTLE_SECONDS, WARM_UP_SECONDS
 
 REPEATS = 5
 START_SECONDS = 10.0
@@ -25,7 +25,7 @@ class Visit:
     @property
     def estimate(self) -> float:
         """Seconds that it takes, roughly."""
-        return self.seconds * len(CONNECTIONS) + WARM_UP_SECONDS + START_SECONDS
+        return (self.seconds + SETTLE_SECONDS) * len(CONNECTIONS) + WARM_UP_SECONDS + START_SECONDS
 
 
 def visits(scale: Scale) -> dict[str, Visit]:

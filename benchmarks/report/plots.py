@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.latency.result import pooled
+from benchmarks.latency.result import Run, pooled
 from benchmarks.latency.run import RateResult
 from benchmarks.load.run import BOUNDS, Backend, LoadResult
 from benchmarks.peers.http import ServerResult
@@ -122,12 +122,12 @@ def against_rate(results: Sequence[Result[RateResult]], file: Path, source: str)
             rates = [found.rate.rate for found in ours]
             runs = [found.runs[backend] for found in ours]
             look: dict[str, Any] = {"color": colour, "ls": line, "marker": marker, "ms": 4}
-            middle = [1000 * pooled(each, "mean").middle for each in runs]
-            low = [1000 * min(pooled(each, "mean").values) for each in runs]
-            high = [1000 * max(pooled(each, "mean").values) for each in runs]
+            middle = [_middle(each, "mean") for each in runs]
+            low = [1000 * min(pooled(each, "mean").values, default=float("nan")) for each in runs]
+            high = [1000 * max(pooled(each, "mean").values, default=float("nan")) for each in runs]
             latencies.plot(rates, middle, label=f"{backend}, mean", **look)
             latencies.fill_between(rates, low, high, color=colour, alpha=0.2, lw=0)
-            slow = [1000 * pooled(each, "p99").middle for each in runs]
+            slow = [_middle(each, "p99") for each in runs]
             latencies.plot(rates, slow, label=f"{backend}, p99", **look | {"ls": ":", "mfc": "none"})
             sizes.plot(rates, [fmean(run.batches.mean for run in each) for each in runs], label=backend, **look)
             shares = [100 * pooled(each, "failed_share").middle for each in runs]
@@ -141,6 +141,11 @@ def against_rate(results: Sequence[Result[RateResult]], file: Path, source: str)
         axes.set_ylabel(label)
         axes.legend(fontsize=7)
     _save(figure, f"{results[0].scale}; {results[0].environment.caption}", file, source)
+
+
+def _middle(runs: Sequence[Run], field: str) -> float:
+    found = pooled(runs, field)
+    return 1000 * found.middle if found.values else float("nan")
 
 
 def _family(result: Result[RateResult]) -> str:

@@ -130,8 +130,10 @@ def test_a_summary() -> None:
     assert pooled([run, run], "p999").values == ()
     many = summarise(FEW, Seen([0.001 * n for n in range(1001)]), sizes, 1.0, 5)
     assert many.p999 == pytest.approx(0.999)
-    with pytest.raises(ValueError, match="nobody was answered"):
-        summarise(FEW, Seen([], seen.failures), sizes, 1.0, 5)
+    nobody = summarise(FEW, Seen([], seen.failures), sizes, 1.0, 5)
+    assert (nobody.mean, nobody.p50, nobody.failed_share) == (None, None, 1.0)
+    with pytest.raises(ValueError, match="no call was made"):
+        summarise(FEW, Seen(), sizes, 1.0, 5)
 
 
 @pytest.mark.parametrize("backend", ["threading", "asyncio"])
