@@ -146,6 +146,7 @@ def test_open_loop_in_a_process(backend: str) -> None:
 
     assert run.answered == run.offered == len(list(FEW.moments()))
     assert run.batches.mean > 1
+    assert run.mean is not None
     assert run.mean > 0.011
 
 
