@@ -15,6 +15,7 @@ from typing import Any, get_args
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from benchmarks.latency.result import Run, pooled
 from benchmarks.latency.run import RateResult
@@ -44,6 +45,9 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def _save(figure: Figure, caption: str, file: Path, source: str) -> None:
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, 0.03, 1, 0.97))  # room for the caption
     figure.text(0.01, 0.005, caption, fontsize=6, color="0.35")
     figure.savefig(file, dpi=110, metadata={SOURCE: source})
 
