@@ -56,12 +56,12 @@ def _worse(calls: Calls) -> str:
                 less, more = sorted((threading.middle, asyncio.middle))
                 unit = "failures/s" if figure == "failures_per_second" else f"ms {figure}"
                 scale = 1 if figure == "failures_per_second" else 1000
-                worse[slower].append(f"{call} ({scale * more:.1f} {unit} against {scale * less:.1f})")
+                worse[slower].append(f"{call}, {scale * more:.1f} {unit} against {scale * less:.1f}")
     users = calls["compiled", "asyncio"][0].measured.cell.most_users
-    found = [f"{backend} is worse with {', '.join(where)}" for backend, where in worse.items() if where]
+    found = [f"{backend} is worse ({'; '.join(where)})" for backend, where in worse.items() if where]
     if not found:
         return f"With {users} users neither backend is worse than the other by more than repeats of either differ."
-    return f"With {users} users {'; '.join(found)}; all else differs by less than repeats of either do."
+    return f"With {users} users {' and '.join(found)}; all else differs by less than repeats of either do."
 
 
 def _at_the_top(calls: Calls) -> str:
@@ -96,8 +96,16 @@ def _cost(scale: Scale) -> str:
 
 def _servers(scale: Scale) -> str:
     rates = {server: rates_of(repeats, CONNECTIONS) for server, repeats in server_results(scale).items()}
-    found = sorted(((rate.middle, server) for server, rate in rates.items() if rate.values), reverse=True)
+    found = sorted(
+        ((rate, server) for server, rate in rates.items() if rate.values),
+        key=lambda each: each[0].middle,
+        reverse=True,
+    )
     if not found:
         return ""
-    listed = ", ".join(f"{server} {rate:.0f}" for rate, server in found)
+    listed = ""
+    for place, (rate, server) in enumerate(found):
+        if place:
+            listed += ", then " if clearly_differ(found[place - 1][0], rate) else ", about even with "
+        listed += f"*{server}* {rate.middle:.0f}"
     return f" Over HTTP with {CONNECTIONS} connections, requests a second: {listed}."
