@@ -1,7 +1,7 @@
 """What both drivers share: admission, withdrawal, delivery, stopping. A driver only waits and calls.
 
-Everything that an event changes is changed here, under the lock, and followed by `_rearm` unless the core says that
-nothing is due earlier: it knows when it will have something to decide, and the driver is woken if it would ask too
+Everything that an event changes is changed here, under the lock, and followed by `_rearm`, unless the core says
+that nothing is due earlier: it knows when it will have something to decide, and the driver is woken if it would ask too
 late.
 """
 

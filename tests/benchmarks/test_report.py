@@ -165,6 +165,8 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     assert "| 1000000 | asyncio | 10.00 | 20.0 % | 1.00 |" in text
     assert "| http-compiled-500 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
     assert "| less than the spread |" in text
+    assert "neither backend is worse" in text
+    assert "*batchers, asyncio* 1000, about even with *batchers, threading* 1000" in text
     assert "| mosec | 1000 (1000 to 1000), 3.0 ms | " in text
     assert "| Ray Serve | failed: it is not installed |" in text
     assert "| compiled | mean, ms | 12.3 (12.3 to 12.3) | 12.3 (12.3 to 12.3) | less than the spread |" in text
