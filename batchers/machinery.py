@@ -1,8 +1,8 @@
 """What both drivers share: admission, withdrawal, delivery, stopping. A driver only waits and calls.
 
-Everything that an event changes is changed here, under the lock, and followed by `_rearm`, unless the core says
-that nothing is due earlier: it knows when it will have something to decide, and the driver is woken if it would ask too
-late.
+Everything that an event changes is changed here, under the lock, and followed by `_rearm`, unless the core
+says that nothing is due earlier. It knows when it will have something to decide, and the driver is woken if it
+would ask too late.
 """
 
 from __future__ import annotations
