@@ -29,23 +29,22 @@ Four rules hold between any two events, and the tests check them after every one
    let go. So every accepted item gets exactly one outcome, however events interleave.
 2. Batches are formed when a slot is free to run them, never before (late binding): until then they
    grow, and a withdrawn item leaves no hole.
-3. Which group goes: the one whose head has the highest priority, and among equals the longest wait,
-   if the policy lets it go; else a full one; else the one with the oldest item, if its time has come.
-   So a full batch never waits while a slot is free, and no group can be held longer than the policy
-   says for its oldest item.
+3. Which group goes is decided by `groups`: no full batch waits while a slot is free, and none is held
+   longer than the policy says for its oldest item.
 4. A divided batch (`on_error="bisect"`) keeps its tickets RUNNING; its halves go before all others.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from math import inf
 from typing import Generic, NoReturn, TypeVar
 
 from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
 from .drain import DrainRate
 from .errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
+from .groups import Groups
 from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
 from .options import Options
 from .order import Order
@@ -60,8 +59,7 @@ class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_batch_limits", "_queue_limit", "_slots", "_policy", "_bisect"),
-        *("_lanes", "_by_rank", "_by_age", "_full", "_deadlines", "_divided", "_in_flight"),
+        *("_queue_limit", "_slots", "_bisect", "_groups", "_deadlines", "_divided", "_in_flight"),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
@@ -70,23 +68,15 @@ class Core(Generic[T, S]):
 
     def __init__(self, options: Options) -> None:
         """Start empty, open and idle."""
-        self._batch_limits = (
-            options.batch_limit,
-            inf if options.max_batch_cost is None else options.max_batch_cost,
-        )
         self._queue_limit = options.queue_limit
         self._slots = options.slots
-        self._policy = options.rule
         self._bisect = options.on_error == "bisect"
-        self._lanes: dict[Hashable, Lane[T]] = {}
-        self._by_rank: Order[Lane[T]] = Order()  # key: (-priority, number) of the head
-        self._by_age: Order[Lane[T]] = Order()  # key: number of the oldest
-        self._full: Order[Lane[T]] = Order()  # the full ones only; key as for _by_rank
+        self._token = object()
+        self._groups: Groups[T] = Groups(options, self._token)
         self._deadlines: Order[Ticket[T]] = Order()  # of tickets that are not settled
         self._divided: deque[list[Ticket[T]]] = deque()
         self._in_flight: dict[Batch[T], None] = {}
         self._closed = self._abandoned = False
-        self._token = object()
         self.torn = False  # whether an event was interrupted half-way, by a signal handler that raised
         self._moving: list[Ticket[T]] = []  # what an event has in its hands meanwhile, so that it is not lost
         self._number = 0
@@ -109,22 +99,14 @@ class Core(Generic[T, S]):
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
-        try:  # first of all: a user's groups may raise while they are compared
-            for ticket in tickets:
-                lane = self._lanes.get(ticket.group) or self._new_lane(ticket.group)
-                ticket.bucket = lane.bucket_for(ticket.priority)
-        except BaseException:
-            self._forget(tickets)
-            raise
+        self._groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
         # A deadline may be unwatched: the driver may have found no thread for it.
         sooner = len(self._in_flight) < self._slots or len(self._deadlines) > 0
         for ticket in tickets:
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
-            lane = ticket.bucket.lane
-            if lane.add(ticket):
-                self._rank(lane)
+            self._groups.add(ticket)
             if ticket.deadline < inf:
                 self._deadlines.put(ticket, (ticket.deadline, ticket.number))
                 sooner = True
@@ -199,9 +181,7 @@ class Core(Generic[T, S]):
 
     def collapse(self) -> list[Ticket[T]]:
         """After an error inside: close, and give up every ticket, whatever state the structures are in."""
-        tickets = [ticket for part in self._divided for ticket in part]
-        for lane in self._lanes.values():
-            tickets += lane.waiting()
+        tickets = [ticket for part in self._divided for ticket in part] + self._groups.waiting()
         for batch in self._in_flight:
             tickets += batch.tickets
         # Those that the interrupted event had in its hands may be settled, but nobody was told.
@@ -215,9 +195,10 @@ class Core(Generic[T, S]):
         self._queued = self._running = 0
         self._moving = []
         self._closed = self._abandoned = True
-        for members in (self._lanes, self._divided, self._in_flight):
-            members.clear()
-        self._by_rank, self._by_age, self._full, self._deadlines = Order(), Order(), Order(), Order()
+        self._divided.clear()
+        self._in_flight.clear()
+        self._groups.clear()
+        self._deadlines = Order()
         self.torn = False
         return tickets
 
@@ -232,7 +213,7 @@ class Core(Generic[T, S]):
             if part:
                 return self._start(part, now)
             if self._queued:
-                lane = self._choose(now)
+                lane = self._groups.next_to_go(now, at_once=self._closed)
                 if lane is not None:
                     return self._start(self._take(lane, now), now)
         if self.done:
@@ -247,7 +228,7 @@ class Core(Generic[T, S]):
             if self._divided or self.done:
                 return -inf
             if self._queued:
-                return min(deadline, self._held_until())
+                return min(deadline, self._groups.held_until(at_once=self._closed))
         return deadline
 
     @property
@@ -309,68 +290,12 @@ class Core(Generic[T, S]):
             service_time=self._service_time.snapshot(),
         )
 
-    # Which group goes (rule 3)
-
-    def _choose(self, now: float) -> Lane[T] | None:
-        lane = self._by_rank.first()
-        if self._goes_at(lane) <= now:
-            return lane
-        if self._full:
-            return self._full.first()
-        lane = self._by_age.first()
-        return lane if self._goes_at(lane) <= now else None
-
-    def _held_until(self) -> float:
-        if self._full:
-            return -inf
-        return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
-
-    def _goes_at(self, lane: Lane[T]) -> float:
-        if self._closed or lane.full:
-            return -inf
-        return self._policy.hold_until(lane.oldest().arrived)
-
-    def _forget(self, tickets: Sequence[Ticket[T]]) -> None:
-        """Drop what was made for tickets that were not accepted."""
-        for ticket in tickets:
-            if not hasattr(ticket, "bucket"):
-                return
-            lane = ticket.bucket.lane
-            lane.forget_empty()
-            if not lane.size and len(self._lanes) > 1:
-                self._lanes.pop(lane.group, None)
-            del ticket.bucket
-
-    def _new_lane(self, group: Hashable) -> Lane[T]:
-        lane = self._lanes[group] = Lane(group, self._token, *self._batch_limits)
-        return lane
-
-    def _rank(self, lane: Lane[T]) -> None:
-        """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""
-        lane.full = lane.fills()
-        if not lane.size:
-            self._by_rank.discard(lane)
-            self._by_age.discard(lane)
-            self._full.discard(lane)
-            if len(self._lanes) > 1:  # the last one stays: most batchers have one group only
-                self._lanes.pop(lane.group, None)  # not there if its hash has changed
-            return
-        head = lane.head()
-        key = (-head.priority, head.number)
-        self._by_rank.put(lane, key)
-        self._by_age.put(lane, lane.oldest().number)
-        if lane.full:
-            self._full.put(lane, key)
-        else:
-            self._full.discard(lane)
-
     # Batches
 
     def _take(self, lane: Lane[T], now: float) -> list[Ticket[T]]:
         self.torn = True
         tickets = self._moving
-        lane.take(tickets)
-        self._rank(lane)
+        self._groups.take(lane, tickets)
         self._queued -= len(tickets)
         self._running += len(tickets)
         for ticket in tickets:
@@ -405,9 +330,7 @@ class Core(Generic[T, S]):
         state, ticket.state = ticket.state, SETTLED
         if state == QUEUED:
             self._queued -= 1
-            lane = ticket.bucket.lane
-            lane.remove(ticket)
-            self._rank(lane)
+            self._groups.remove(ticket)
         else:
             self._running -= 1
         if ticket.deadline < inf:
@@ -433,10 +356,8 @@ class Core(Generic[T, S]):
         return settled
 
     def _waiting(self) -> list[Ticket[T]]:
-        tickets = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
-        for lane in self._lanes.values():
-            tickets += lane.waiting()
-        return tickets
+        divided = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
+        return divided + self._groups.waiting()
 
     def _fail_stopped(self, tickets: list[Ticket[T]]) -> list[tuple[Ticket[T], Err]]:
         settled = []

@@ -19,7 +19,7 @@ LAYERS = [
     {"errors"},
     {"policy", "stats", "order", "drain", "lifetime"},
     {"options", "outcomes", "lanes"},
-    {"decisions"},
+    {"decisions", "groups"},
     {"core"},
     {"calls"},
     {"delivery"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"decorator"},
     {"__init__"},
 ]
-PURE = {"core", "decisions", "drain", "lanes", "order", "outcomes", "policy"}
+PURE = {"core", "decisions", "drain", "groups", "lanes", "order", "outcomes", "policy"}
 IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
 
 

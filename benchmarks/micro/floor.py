@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -56,17 +57,42 @@ class _Waiter:
         self.done.acquire()
 
 
-class ThreadsFloor:
-    """A deque, a Condition and one worker, for threads, each of which waits for a lock of its own."""
+class _Worker(ABC):
+    """A deque, a Condition and one thread that takes what waits."""
 
     def __init__(self, function: Function, max_batch_size: int) -> None:
-        """Start the worker."""
         self._function = function
         self._most = max_batch_size
-        self._waiting: deque[_Waiter | None] = deque()
+        self._waiting: deque[Any] = deque()
         self._condition = threading.Condition(threading.Lock())
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._waiting.append(None)
+            self._condition.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        waiting = self._waiting
+        while True:
+            with self._condition:
+                while not waiting:
+                    self._condition.wait()
+                batch = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
+            if batch[-1] is None:
+                return
+            self._run(batch)
+
+    @abstractmethod
+    def _run(self, batch: list[Any]) -> None:
+        """Call the function and let everybody go."""
+
+
+class ThreadsFloor(_Worker):
+    """For threads, each of which waits for a lock of its own."""
 
     def call(self, item: object) -> Any:  # noqa: ANN401 - whatever the function returns
         """Return a result."""
@@ -77,41 +103,20 @@ class ThreadsFloor:
         waiter.done.acquire()
         return waiter.result  # type: ignore[attr-defined]  # set before the lock is released
 
-    def close(self) -> None:
-        """End the worker."""
-        with self._condition:
-            self._waiting.append(None)
-            self._condition.notify()
-        self._thread.join()
-
-    def _work(self) -> None:
-        waiting = self._waiting
-        while True:
-            with self._condition:
-                while not waiting:
-                    self._condition.wait()
-                batch = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
-            if batch[-1] is None:
-                return
-            found: list[Any] = batch
-            results = self._function([waiter.item for waiter in found])
-            for waiter, result in zip(found, results, strict=True):
-                waiter.result = result
-                waiter.done.release()
+    def _run(self, batch: list[_Waiter]) -> None:
+        results = self._function([waiter.item for waiter in batch])
+        for waiter, result in zip(batch, results, strict=True):
+            waiter.result = result  # type: ignore[attr-defined]
+            waiter.done.release()
 
 
-class ThreadsForCoroutinesFloor:
-    """The worker of `ThreadsFloor` for coroutines of one loop: one `call_soon_threadsafe` for each batch."""
+class ThreadsForCoroutinesFloor(_Worker):
+    """For coroutines of one loop: one `call_soon_threadsafe` for each batch."""
 
     def __init__(self, function: Function, max_batch_size: int) -> None:
         """Start the worker."""
-        self._function = function
-        self._most = max_batch_size
-        self._waiting: deque[tuple[Any, asyncio.Future[Any]] | None] = deque()
-        self._condition = threading.Condition(threading.Lock())
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        super().__init__(function, max_batch_size)
 
     def process(self, item: object) -> asyncio.Future[Any]:
         """Return the future of a result."""
@@ -121,25 +126,9 @@ class ThreadsForCoroutinesFloor:
             self._condition.notify()
         return future
 
-    def close(self) -> None:
-        """End the worker."""
-        with self._condition:
-            self._waiting.append(None)
-            self._condition.notify()
-        self._thread.join()
-
-    def _work(self) -> None:
-        waiting = self._waiting
-        while True:
-            with self._condition:
-                while not waiting:
-                    self._condition.wait()
-                batch = [waiting.popleft() for _ in range(min(len(waiting), self._most))]
-            if batch[-1] is None:
-                return
-            found: list[Any] = batch
-            results = self._function([item for item, _ in found])
-            self._loop.call_soon_threadsafe(_resolve, found, results)
+    def _run(self, batch: list[tuple[Any, asyncio.Future[Any]]]) -> None:
+        results = self._function([item for item, _ in batch])
+        self._loop.call_soon_threadsafe(_resolve, batch, results)
 
 
 def _resolve(batch: list[tuple[Any, asyncio.Future[Any]]], results: list[Any]) -> None:

@@ -47,8 +47,8 @@ def test_in_another_thread_it_is_no_interrupt(caplog: pytest.LogCaptureFixture) 
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-def test_an_interrupt_between_claim_and_result() -> None:
-    """The future is claimed already; its thread gets the result, and so do those after it."""
+def interrupted_once(error: type[BaseException]) -> list[Ticket[int]]:
+    """Return three tickets; setting the result of the first one is interrupted, the first time."""
     found = tickets(lambda _: None)
     first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
     original = first.set_result
@@ -57,10 +57,16 @@ def test_an_interrupt_between_claim_and_result() -> None:
     def interrupted(result: int) -> None:
         calls.append(result)
         if len(calls) == 1:
-            raise KeyboardInterrupt
+            raise error
         original(result)
 
     first.set_result = interrupted  # type: ignore[method-assign]
+    return found
+
+
+def test_an_interrupt_between_claim_and_result() -> None:
+    """The future is claimed already; its thread gets the result, and so do those after it."""
+    found = interrupted_once(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         deliver([(ticket, number) for number, ticket in enumerate(found)], None)
 
@@ -69,18 +75,7 @@ def test_an_interrupt_between_claim_and_result() -> None:
 
 def test_a_signal_handler_that_raises_an_ordinary_error(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged as what it may be, the error of a callback, and nobody is left out."""
-    found = tickets(lambda _: None)
-    first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
-    original = first.set_result
-    calls: list[int] = []
-
-    def interrupted(result: int) -> None:
-        calls.append(result)
-        if len(calls) == 1:
-            raise TimeoutError
-        original(result)
-
-    first.set_result = interrupted  # type: ignore[method-assign]
+    found = interrupted_once(TimeoutError)
     deliver([(ticket, number) for number, ticket in enumerate(found)], None)
 
     assert [ticket.future.result(0) for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]

@@ -78,9 +78,8 @@ async def test_one_call_for_each_loop_and_batch(gate: Gate, flavour: Flavour) ->
             return False
 
     stand_in = Counting()
-    for lane in batcher._core._lanes.values():
-        for ticket in lane.waiting():
-            ticket.loop = stand_in
+    for ticket in batcher._core._groups.waiting():
+        ticket.loop = stand_in
     gate.open()
     await asyncio.gather(first, *tasks)
     await batcher.stop()

@@ -229,7 +229,7 @@ def test_a_refused_offer_leaves_nothing() -> None:
     with pytest.raises(IndexError):
         core.offer(refused, 0.0)
 
-    assert list(core._lanes) == [None]
+    assert list(core._groups._lanes) == [None]
     assert list(waiting.bucket.lane._buckets) == [0]
     assert not any(hasattr(ticket, "bucket") for ticket in refused)
     assert core.stats().queued == 1
@@ -256,7 +256,7 @@ def test_groups_are_forgotten_with_their_last_item() -> None:
     for ticket in tickets:
         core.withdraw(ticket)
 
-    assert list(core._lanes) == [9]
+    assert list(core._groups._lanes) == [9]
 
 
 def window_core(batch: int) -> Core[str, str]:
