@@ -79,7 +79,7 @@ class Groups(Generic[T]):
         lane = self._by_rank.first()
         if at_once or self._goes_at(lane) <= now:
             return lane
-        if self._full:
+        if self._full:  # if the one above is full, this is it
             return self._full.first()
         lane = self._by_age.first()
         return lane if self._goes_at(lane) <= now else None
@@ -91,7 +91,7 @@ class Groups(Generic[T]):
         return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
 
     def _goes_at(self, lane: Lane[T]) -> float:
-        return -inf if lane.full else self._policy.hold_until(lane.oldest().arrived)
+        return self._policy.hold_until(lane.oldest().arrived)
 
     def _rank(self, lane: Lane[T]) -> None:
         """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""

@@ -11,6 +11,7 @@ from batchers import core as core_module
 from batchers.core import Core
 from batchers.decisions import Batch, Done, Expire, Run, Wait
 from batchers.errors import BatcherStoppedError, OptionError, QueueFullError
+from batchers.groups import Groups
 from batchers.lanes import Ticket
 from batchers.options import Options
 from batchers.outcomes import Err, Failed
@@ -135,6 +136,65 @@ def interrupted() -> Iterator[int]:
     raise KeyboardInterrupt
 
 
+def interrupt(*_: object) -> None:
+    """Be what a signal handler does at any moment."""
+    raise KeyboardInterrupt
+
+
+def test_what_is_interrupted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An offer and a withdrawal in the middle; the next event has to know."""
+    for event in ("add", "remove"):
+        core: Core[int, int] = Core(Options())
+        assert core.torn is False
+        ticket = Ticket(0)
+        if event == "remove":
+            core.offer([ticket], 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Groups, event, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                core.offer([ticket], 0.0) if event == "add" else core.withdraw(ticket)
+        assert core.torn is True
+
+
+def test_when_an_offer_needs_nobody() -> None:
+    """With no slot free nothing is due earlier, unless there is a deadline, its own or another's."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    assert core.offer([Ticket(0)], 0.0)
+    running(core, 0.0)
+
+    assert not core.offer([Ticket(1)], 0.0)
+    assert core.offer([Ticket(2, deadline=5.0)], 0.0)
+    assert core.offer([Ticket(3)], 0.0)
+
+
+def test_a_collapse_counts_the_rest() -> None:
+    """What was settled before stays what it was."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    tickets = [Ticket(n) for n in range(4)]
+    core.offer([*tickets, Ticket(4, deadline=3.0)], 0.0)
+    core.finish(running(core, 0.0), [1], 1.0)
+    core.finish(running(core, 1.0), Failed(ValueError()), 2.0)
+    core.withdraw(tickets[2])
+    assert isinstance(core.decide(3.0), Expire)
+
+    assert core.collapse() == [tickets[3]]
+    assert core.torn is False
+    stats = core.stats()
+    assert (stats.completed, stats.failed, stats.cancelled, stats.expired, stats.stopped) == (1, 1, 1, 1, 1)
+
+
+def test_deadlines_go_on_after_a_forced_close() -> None:
+    """Of what runs, its callers are told in time."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    core.offer([Ticket(n, deadline=5.0) for n in range(2)], 0.0)
+    running(core, 0.0)
+    assert len(list(core.close(force=True))) == 1
+
+    assert core.torn is False
+    assert isinstance(core.decide(5.0), Expire)
+    assert core.torn is False
+
+
 def test_an_end_that_is_interrupted_loses_nobody() -> None:
     """Those who were settled by then were not told yet."""
     core: Core[int, int] = Core(Options())
@@ -173,12 +233,10 @@ def test_a_half_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch
     core.offer(tickets, 0.0)
     core.finish(running(core, 0.0), Failed(ValueError()), 1.0)
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(core_module, "Batch", interrupt)
     with pytest.raises(KeyboardInterrupt):
         core.decide(1.0)
+    assert core.torn is True
 
     assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
 
@@ -192,13 +250,13 @@ def test_failing_many_that_is_interrupted_loses_nobody(event: str, monkeypatch: 
     running(core, 0.0)
     made: list[object] = []
 
-    def interrupt(error: object) -> object:
+    def make(error: object) -> object:
         made.append(error)
         if len(made) == 2:
             raise KeyboardInterrupt
         return error
 
-    monkeypatch.setattr(core_module, "Err", interrupt)
+    monkeypatch.setattr(core_module, "Err", make)
     events: dict[str, Callable[[], object]] = {
         "expire": partial(core.decide, 9.0),
         "close": partial(core.close, force=True),

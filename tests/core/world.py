@@ -136,8 +136,11 @@ class World:
         """Carry out all decisions of this time on both sides."""
         while True:
             due = self.core.due
+            assert self.core.torn is False
             expected, what = self.plain.decide()
             decision = self.core.decide(self.plain.now)
+            assert self.core.torn is False
+            assert self.core._moving == []
             if isinstance(decision, Run):
                 numbers = [self.number(ticket) for ticket in decision.batch.tickets]
                 assert ("run", numbers) == (expected, what)

@@ -198,6 +198,55 @@ def test_slots_are_copied() -> None:
     assert (copied.code, copied.hidden(), hasattr(copied, "unset")) == (3, 6, False)
 
 
+class OneSlot(Exception):
+    """Its slots are a text."""
+
+    __slots__ = "code"  # noqa: PLC0205 - it is what people write
+    code: int
+
+
+class _Private(Exception):
+    """A class whose name begins with an underscore, which a hidden name does not repeat."""
+
+    __slots__ = ("__hidden", "__shown__")
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__("text")
+        self.__hidden = hidden
+        self.__shown__ = 2 * hidden
+
+    def hidden(self) -> int:
+        return self.__hidden
+
+
+def test_slots_of_odd_names_are_copied() -> None:
+    """A single one, hidden ones of a private class, and names that only look hidden."""
+    one = OneSlot("text")
+    one.code = 5
+    copied = own_copy(one)
+    assert isinstance(copied, OneSlot)
+    assert copied.code == 5
+    private = own_copy(_Private(3))
+    assert isinstance(private, _Private)
+    assert private.hidden() == 3
+
+
+class Deriving(ExceptionGroup[ValueError]):
+    """A group that says how to derive another, with what only it knows."""
+
+    __slots__ = ()
+
+    def derive(self, members: Any) -> Any:
+        return Deriving(self.message + ", derived", members)
+
+
+def test_groups_derive_themselves() -> None:
+    """Who knows how is asked, and not made without a constructor."""
+    copied = own_copy(Deriving("several", [ValueError("one")]))
+    assert isinstance(copied, Deriving)
+    assert copied.message == "several, derived"
+
+
 def test_what_cannot_be_copied_is_wrapped() -> None:
     """The original is its cause."""
 
