@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 
-from server.model import FEATURES, MODEL_FILE, Predictor, load
+from server.model import MODEL_FILE, Predictor, load
 
 MOST = 256
 """Rows in a batch."""
@@ -26,6 +26,3 @@ def model() -> Predictor:
 def values(predictor: Predictor, rows: list[list[float]]) -> list[float]:
     """Return predictions that are all numbers."""
     return [float(value) for value in predictor.predict(rows) if not isinstance(value, Exception)]
-
-
-__all__ = ["FEATURES", "MOST", "model", "values"]
