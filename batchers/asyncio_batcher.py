@@ -1,4 +1,4 @@
-"""`AsyncioBatcher`: one event loop, one timer handle, and a task for each batch in flight.
+"""`AsyncioBatcher`: one event loop, one timer handle, and a task or a worker thread for each batch in flight.
 
 Theory of operation
 ===================
@@ -7,10 +7,11 @@ The batcher lives on a home loop: the loop of its callers, as long as all come f
 from elsewhere, it moves to a loop in a thread of its own, which no caller can close. When its home has ended
 without it (`asyncio.run` once more), it starts on the next caller's loop.
 
-Only the home loop asks the core: `_advance` carries out decisions until the core says Wait, then leaves one
-timer behind, or none. Events wake it by `call_soon`, once for all offers of one turn of the loop, so a batch
-is closed after what has already arrived. An async batch function runs in a task of the home loop, a sync
-one in a worker thread, which reports the end of the batch itself.
+Only the home loop asks the core, once for all offers of one turn of the loop, so a batch is closed after what
+has already arrived. Whoever asks carries out decisions until the core says Wait, then leaves one timer behind,
+or none. For an async batch function it is a task: the first batch that the core names, it runs itself, after it
+has seen to it that somebody asks for the next one. For a sync function it is a callback, which lets worker
+threads run the batches; they report the end themselves.
 
 The lock is there for callers from other threads, for the workers and for `stats`; it is never held while
 anything waits.
@@ -53,9 +54,11 @@ class AsyncioBatcher(Batcher[T, S]):
     served for up to 5 s.
     """
 
-    __slots__ = ("_loop_thread", "_rests", "_tasks", "_timer", "_timer_at", "_workers")
+    __slots__ = ("_asking", "_loop_thread", "_rests", "_task_name", "_tasks", "_timer", "_timer_at", "_workers")
 
     def _settle_in(self) -> None:
+        self._task_name = f"{self.name}-batch"
+        self._asking: asyncio.Task[None] | None = None  # the one that will ask the core next
         self._tasks: dict[Batch[T], asyncio.Task[None]] = {}
         # Awaitables that a sync function has returned, on their way to a loop.
         self._rests: dict[Batch[T], tuple[Loop, Awaitable[Any]]] = {}
@@ -69,6 +72,10 @@ class AsyncioBatcher(Batcher[T, S]):
     def _wake(self, here: Loop | None) -> None:
         if self._home is None:
             self._move(here)
+        home = self._home
+        if self._is_async and home is not None and home is here and home.get_task_factory() is None:
+            self._begin_task(home)  # now: one turn of the loop less than through `_advance`
+            return
         if self._workers is None and not self._is_async and self._options.executor is None:
             self._own_workers().prepare()  # now, because at the end of a program no thread starts any more
         self._on_home(here, self._advance)
@@ -84,24 +91,48 @@ class AsyncioBatcher(Batcher[T, S]):
             calls.tell(home, callback, *args)
 
     def _advance(self) -> None:
-        """Ask the core and do what it says, until it says Wait."""
+        """Do what the core says, until it says Wait."""
         home = asyncio.get_running_loop()
+        if self._is_async:
+            try:
+                self._begin_task(home)
+            except BaseException as error:  # noqa: BLE001 - out of a task factory: it ends one batch only
+                batch = self._next_batch(home)
+                if batch is not None:
+                    self._complete(batch, Failed(calls.without_this_frame(error)), home)
+            return
+        while (batch := self._next_batch(home)) is not None:
+            self._start(batch, home)
+
+    def _next_batch(self, home: Loop) -> Batch[T] | None:
+        """Ask the core for a batch to run, and do what else it says. None: it says Wait, or somebody else asks."""
         while True:
             with self._lock:
+                self._asking = None
                 if self._home is not home:
-                    return  # moved; the new home asks
+                    return None  # moved; the new home asks
                 decision = self._decide()
                 if isinstance(decision, Wait):
                     self._armed = decision.until
                     self._set_timer(home, decision.until)
-                    return
+                    return None
                 if isinstance(decision, Done):
                     self._end()
-                    return
-            if isinstance(decision, Run):
-                self._start(decision.batch, home)
-            else:
-                deliver(decision.settled, home)
+                    return None
+                if isinstance(decision, Run):
+                    if self._is_async:
+                        self._watch(home)
+                    return decision.batch
+            deliver(decision.settled, home)
+
+    def _watch(self, home: Loop) -> None:
+        """Let somebody else ask for what is due next, while this task runs its batch. Lock held."""
+        due = self._core.due
+        if due == -inf:
+            self._wake(home)
+        else:
+            self._armed = due
+            self._set_timer(home, due)
 
     def _set_timer(self, home: Loop, until: float) -> None:
         if self._timer is not None:
@@ -121,10 +152,32 @@ class AsyncioBatcher(Batcher[T, S]):
 
     # Running batches
 
+    def _begin_task(self, home: Loop) -> None:
+        """Make a task that asks the core and runs a batch. The lock may be held where there is no task factory."""
+        work = self._work(home)
+        try:
+            task = Context().run(home.create_task, work, name=self._task_name)
+        except BaseException:
+            work.close()
+            raise
+        if not task.done():  # an eager task factory may have run it already
+            self._asking = task
+            task.add_done_callback(self._asked)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        """Ask again, if a task was cancelled before it began."""
+        if task.cancelled():
+            self._on_home(task.get_loop(), self._advance)
+
+    async def _work(self, home: Loop) -> None:
+        batch = self._next_batch(home)
+        if batch is not None:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks[batch] = task
+            await self._run(batch, home, None)
+
     def _start(self, batch: Batch[T], home: Loop) -> None:
-        if self._is_async:
-            self._start_task(batch, home, None)
-            return
         executor = self._options.executor
         function = self._function or self.process_batch
         try:
@@ -167,10 +220,10 @@ class AsyncioBatcher(Batcher[T, S]):
         if rest is not None:  # else another loop has it
             self._start_task(batch, asyncio.get_running_loop(), rest)
 
-    def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
+    def _start_task(self, batch: Batch[T], home: Loop, rest: Awaitable[Any]) -> None:
         work = self._run(batch, home, rest)
         try:
-            task = Context().run(home.create_task, work, name=f"{self.name}-batch")
+            task = Context().run(home.create_task, work, name=self._task_name)
         except BaseException as error:  # noqa: BLE001 - out of a task factory: it ends this batch only
             work.close()
             self._complete(batch, Failed(calls.without_this_frame(error)), home)
@@ -202,12 +255,12 @@ class AsyncioBatcher(Batcher[T, S]):
         self._complete(batch, verdict, home)
 
     def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
-        self._finish(batch, verdict, here)
-        with self._lock:
-            self._tasks.pop(batch, None)
-            if here is None and self._core.queued:
-                self._leave_dead_home()
-            self._rearm(here)
+        self._tasks.pop(batch, None)
+        if self._finish(batch, verdict, here):
+            with self._lock:
+                if here is None and self._core.queued:
+                    self._leave_dead_home()
+                self._rearm(here)
 
     def _own_workers(self) -> calls.Workers:
         """Return the threads for sync functions. Lock held."""
@@ -297,4 +350,5 @@ class AsyncioBatcher(Batcher[T, S]):
         return threads
 
     def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
-        return {task for task in list(self._tasks.values()) if task.get_loop() is here}
+        tasks = [*self._tasks.values(), self._asking]
+        return {task for task in tasks if task is not None and task.get_loop() is here}

@@ -113,12 +113,8 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the event loop that runs in this thread, or None."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - in `asyncio.__all__`; the other one raises an error for None
+"""Return the event loop that runs in this thread, or None."""
 
 
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> bool:

@@ -99,14 +99,17 @@ class Core(Generic[T, S]):
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
-        self._groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
+        groups = self._groups
+        groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
         # A deadline may be unwatched: the driver may have found no thread for it.
-        sooner = len(self._in_flight) < self._slots or len(self._deadlines) > 0
+        sooner = len(self._in_flight) < self._slots or bool(self._deadlines.keys)
         for ticket in tickets:
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
-            self._groups.add(ticket)
+            lane = ticket.bucket.lane
+            if lane.add(ticket):
+                groups.rank(lane)
             if ticket.deadline < inf:
                 self._deadlines.put(ticket, (ticket.deadline, ticket.number))
                 sooner = True
@@ -149,7 +152,7 @@ class Core(Generic[T, S]):
                 ticket.item = None
                 if ticket.deadline < inf:
                     self._deadlines.discard(ticket)
-                if isinstance(outcome, Err):
+                if type(outcome) is Err:
                     failed += 1
                 settled.append(pair)
         self._running -= len(settled)
@@ -206,7 +209,7 @@ class Core(Generic[T, S]):
 
     def decide(self, now: float) -> Decision[T, S]:
         """Return what is to be done at this time. Ask again until it is Wait or Done."""
-        if self._deadlines and self._deadlines.first_key()[0] <= now:
+        if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
@@ -223,7 +226,7 @@ class Core(Generic[T, S]):
     @property
     def due(self) -> float:
         """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
-        deadline: float = self._deadlines.first_key()[0] if self._deadlines else inf
+        deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
         if len(self._in_flight) < self._slots:
             if self._divided or self.done:
                 return -inf
@@ -340,7 +343,7 @@ class Core(Generic[T, S]):
     def _expire(self, now: float) -> list[tuple[Ticket[T], Err]]:
         settled = []
         self.torn = True
-        while self._deadlines and self._deadlines.first_key()[0] <= now:
+        while self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             ticket = self._deadlines.first()
             self._moving.append(ticket)
             where = "in the queue" if ticket.state == QUEUED else "in a running batch"

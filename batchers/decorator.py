@@ -69,11 +69,7 @@ class Batched(Generic[T, S]):
         if calls.running_loop() is not None:
             msg = f"{self._title()}(...) would block the running event loop: await {self._title()}.aprocess(...)"
             raise BatcherError(msg)
-        future = self.batcher.submit(item, timeout=timeout, priority=priority)
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # withdraws the item when Ctrl-C has ended the wait
+        return self.batcher.call(item, timeout=timeout, priority=priority)
 
     async def aprocess(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
         """Return the result of `item`, as `Batcher.process`."""

@@ -21,13 +21,13 @@ T = TypeVar("T")
 class Groups(Generic[T]):
     """A lane for each group that has waiting items, and their order."""
 
-    __slots__ = ("_by_age", "_by_rank", "_full", "_lanes", "_limits", "_owner", "_policy")
+    __slots__ = ("_by_age", "_by_rank", "_full", "_hold_until", "_lanes", "_limits", "_owner")
 
     def __init__(self, options: Options, owner: object) -> None:
         """Start empty. The lanes belong to `owner`."""
         most_cost = inf if options.max_batch_cost is None else options.max_batch_cost
         self._limits = (options.batch_limit, most_cost)
-        self._policy = options.rule
+        self._hold_until = options.rule.hold_until
         self._owner = owner
         self._lanes: dict[Hashable, Lane[T]] = {}
         self._by_rank: Order[Lane[T]] = Order()  # key: (-priority, number) of the head
@@ -38,30 +38,25 @@ class Groups(Generic[T]):
 
     def admit(self, tickets: Sequence[Ticket[T]]) -> None:
         """Give each ticket its bucket, or change nothing and raise what groups raise when they are compared."""
+        lanes = self._lanes
         try:
             for ticket in tickets:
-                lane = self._lanes.get(ticket.group) or self._new_lane(ticket.group)
-                ticket.bucket = lane.bucket_for(ticket.priority)
+                lane = lanes.get(ticket.group) or self._new_lane(ticket.group)
+                ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
         except BaseException:
             self._forget(tickets)
             raise
-
-    def add(self, ticket: Ticket[T]) -> None:
-        """Let a ticket wait in its bucket."""
-        lane = ticket.bucket.lane
-        if lane.add(ticket):
-            self._rank(lane)
 
     def remove(self, ticket: Ticket[T]) -> None:
         """Let a ticket leave whose state is no longer QUEUED."""
         lane = ticket.bucket.lane
         lane.remove(ticket)
-        self._rank(lane)
+        self.rank(lane)
 
     def take(self, lane: Lane[T], taken: list[Ticket[T]]) -> None:
         """Move the next batch of a lane into an empty list."""
         lane.take(taken)
-        self._rank(lane)
+        self.rank(lane)
 
     def clear(self) -> None:
         """Forget all, whatever state it is in."""
@@ -77,23 +72,20 @@ class Groups(Generic[T]):
     def next_to_go(self, now: float, *, at_once: bool) -> Lane[T] | None:
         """Return the lane whose batch goes now, if one does."""
         lane = self._by_rank.first()
-        if at_once or self._goes_at(lane) <= now:
+        if at_once or lane.goes_at <= now:
             return lane
-        if self._full:  # if the one above is full, this is it
+        if self._full.keys:  # if the one above is full, this is it
             return self._full.first()
         lane = self._by_age.first()
-        return lane if self._goes_at(lane) <= now else None
+        return lane if lane.goes_at <= now else None
 
     def held_until(self, *, at_once: bool) -> float:
         """Return the time at which a batch goes; -inf: now."""
-        if at_once or self._full:
+        if at_once or self._full.keys:
             return -inf
-        return min(self._goes_at(self._by_rank.first()), self._goes_at(self._by_age.first()))
+        return self._by_age.first().goes_at  # no other lane goes earlier
 
-    def _goes_at(self, lane: Lane[T]) -> float:
-        return self._policy.hold_until(lane.oldest().arrived)
-
-    def _rank(self, lane: Lane[T]) -> None:
+    def rank(self, lane: Lane[T]) -> None:
         """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""
         lane.full = lane.fills()
         if not lane.size:
@@ -104,8 +96,10 @@ class Groups(Generic[T]):
             return
         head = lane.head()
         key = (-head.priority, head.number)
+        oldest = lane.oldest()
+        lane.goes_at = self._hold_until(oldest.arrived)
         self._by_rank.put(lane, key)
-        self._by_age.put(lane, lane.oldest().number)
+        self._by_age.put(lane, oldest.number)
         if lane.full:
             self._full.put(lane, key)
         else:

@@ -79,8 +79,8 @@ class Lane(Generic[T]):
     """The waiting items of one group."""
 
     __slots__ = (
-        *("_buckets", "_by_age", "_by_priority", "_most", "_most_cost"),
-        *("cost", "full", "group", "owner", "size"),
+        *("_by_age", "_by_priority", "_most", "_most_cost"),
+        *("buckets", "cost", "full", "goes_at", "group", "owner", "size"),
     )
 
     def __init__(self, group: Hashable, owner: object = None, most: float = inf, most_cost: float = inf) -> None:
@@ -92,10 +92,11 @@ class Lane(Generic[T]):
         self.owner = owner
         self.size = 0
         self.cost = 0.0
-        self.full = False  # what `fills` said when the core last ranked it
+        self.full = False  # what `fills` said when it was last ranked
+        self.goes_at = inf  # the time to which the policy then let it be held
         self._most = most
         self._most_cost = most_cost
-        self._buckets: dict[int, Bucket[T]] = {}
+        self.buckets: dict[int, Bucket[T]] = {}  # by priority
         self._by_priority: Order[Bucket[T]] = Order()
         self._by_age: Order[Bucket[T]] = Order()
 
@@ -107,10 +108,10 @@ class Lane(Generic[T]):
         bucket = ticket.bucket
         tickets = bucket.tickets
         tickets.append(ticket)
-        self.size += 1
-        self.cost += ticket.cost
+        self.size = size = self.size + 1
+        self.cost = cost = self.cost + ticket.cost
         if len(tickets) > 1:
-            return not self.full and self.fills()
+            return not self.full and (size >= self._most or cost >= self._most_cost)
         self._by_priority.put(bucket, -bucket.priority)
         self._by_age.put(bucket, ticket.number)
         return True
@@ -119,16 +120,14 @@ class Lane(Generic[T]):
         """Return whether its next batch cannot grow any more."""
         return self.size >= self._most or self.cost >= self._most_cost
 
-    def bucket_for(self, priority: int) -> Bucket[T]:
-        """Return the bucket for items of this priority, a new one if there is none."""
-        bucket = self._buckets.get(priority)
-        if bucket is None:
-            bucket = self._buckets[priority] = Bucket(self, priority)
+    def new_bucket(self, priority: int) -> Bucket[T]:
+        """Return a bucket for items of this priority, for which there is none yet."""
+        bucket = self.buckets[priority] = Bucket(self, priority)
         return bucket
 
     def forget_empty(self) -> None:
         """Drop the buckets that were made for items which were then refused."""
-        self._buckets = {priority: bucket for priority, bucket in self._buckets.items() if bucket.tickets}
+        self.buckets = {priority: bucket for priority, bucket in self.buckets.items() if bucket.tickets}
 
     def head(self) -> Ticket[T]:
         """Return the ticket that enters the next batch first. The lane must not be empty."""
@@ -179,7 +178,7 @@ class Lane(Generic[T]):
 
     def waiting(self) -> list[Ticket[T]]:
         """Return all tickets that wait."""
-        return [ticket for bucket in self._buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
+        return [ticket for bucket in self.buckets.values() for ticket in bucket.tickets if ticket.state == QUEUED]
 
     def _subtract(self, count: int, cost: float) -> None:
         self.size -= count
@@ -197,5 +196,5 @@ class Lane(Generic[T]):
             return
         self._by_priority.discard(bucket)
         self._by_age.discard(bucket)
-        if len(self._buckets) > 1:  # the last one stays: most batchers use one priority only
-            del self._buckets[bucket.priority]
+        if len(self.buckets) > 1:  # the last one stays: most batchers use one priority only
+            del self.buckets[bucket.priority]

@@ -257,16 +257,19 @@ class Machinery(ABC, Generic[T, S]):
             self._collapse(error)
             return Done()
 
-    def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
-        """Report the end of a batch and deliver its outcomes. The driver then looks for the next batch.
+    def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> bool:
+        """Report the end of a batch and deliver its outcomes. Return whether there is a next one to look for.
 
-        In this order, so that callers who come back at once are part of the next batch.
+        The driver does that afterwards, so that callers who come back at once are part of the next batch.
         """
+        core = self._core
         with self._lock:
-            if self._core.torn:
+            if core.torn:
                 self._tidy()
-            settled = self._core.finish(batch, verdict, self._clock())
+            settled = core.finish(batch, verdict, self._clock())
+            more = not core.idle or core.closed or self._armed != inf
         deliver(settled, here)
+        return more
 
     def _close(self, here: Loop | None, *, force: bool) -> None:
         calls.refuse_reentrant(self._mark, "stop or close")

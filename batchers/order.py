@@ -19,21 +19,17 @@ class Order(Generic[M]):
     never needs it.
     """
 
-    __slots__ = ("_heap", "_keys", "_serial")
+    __slots__ = ("_heap", "_serial", "keys")
 
     def __init__(self) -> None:
         """Start empty."""
-        self._keys: dict[M, Any] = {}
+        self.keys: dict[M, Any] = {}  # for others to read: are there any?
         self._heap: list[tuple[Any, int, M]] | None = None
         self._serial = count()  # keeps the heap from comparing members
 
-    def __len__(self) -> int:
-        """Return the number of members."""
-        return len(self._keys)
-
     def put(self, member: M, key: Any) -> None:  # noqa: ANN401 - whatever is comparable with the other keys
         """Add a member or change its key."""
-        keys = self._keys
+        keys = self.keys
         if keys.get(member) != key:
             keys[member] = key
             if self._heap is not None:
@@ -42,12 +38,13 @@ class Order(Generic[M]):
 
     def discard(self, member: M) -> None:
         """Remove a member, if it is one."""
-        self._keys.pop(member, None)
-        self._forget_stale()
+        self.keys.pop(member, None)
+        if self._heap is not None:
+            self._forget_stale()
 
     def first(self) -> M:
         """Return the member with the smallest key; IndexError when there is none."""
-        keys = self._keys
+        keys = self.keys
         if len(keys) == 1:
             return next(iter(keys))
         heap = self._heap
@@ -61,10 +58,10 @@ class Order(Generic[M]):
 
     def first_key(self) -> Any:  # noqa: ANN401 - as `put`
         """Return the smallest key; IndexError when there is no member."""
-        return self._keys[self.first()]
+        return self.keys[self.first()]
 
     def _forget_stale(self) -> None:
-        heap, keys = self._heap, self._keys
-        if heap is not None and (not keys or len(heap) > 2 * len(keys) + 16):
+        keys = self.keys
+        if not keys or len(self._heap or ()) > 2 * len(keys) + 16:
             self._heap = None
-            self._keys = dict(keys)  # the old one keeps the room of a burst
+            self.keys = dict(keys)  # the old one keeps the room of a burst

@@ -78,7 +78,7 @@ def for_threads(backend: str, function: str) -> ForThreads:
     @contextmanager
     def make() -> Iterator[Call]:
         with create_batcher(backend, FUNCTIONS[function], **LIMITS) as batcher:
-            yield lambda item: batcher.submit(item).result()
+            yield batcher.call
 
     return make
 

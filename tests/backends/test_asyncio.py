@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchers import AsyncioBatcher, BatcherError, BatchFunctionError
+from batchers import AsyncioBatcher, BatcherError
 from tests.support.gate import Gate, outcomes, until
 
 
@@ -85,17 +85,16 @@ def test_eager_tasks() -> None:
 
 
 def test_a_task_cancelled_before_it_began(gate: Gate) -> None:
-    """Whoever cancels every task of the loop cancels ours too: its callers are told, the slot comes back."""
+    """Whoever cancels every task of the loop cancels ours too: it has no batch yet, and another asks for it."""
     gate.open()
 
     async def main() -> None:
         batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"))
         caller = asyncio.create_task(batcher.process(1))
-        await until(lambda: batcher._tasks)
-        for task in batcher._tasks.values():
-            task.cancel()
-        (result,) = await outcomes(caller)
-        assert isinstance(result, BatchFunctionError)
+        await until(lambda: batcher._asking)
+        assert batcher._asking is not None
+        batcher._asking.cancel()
+        assert await caller == 1
         assert await batcher.process(2) == 2
         await batcher.stop()
 
@@ -163,7 +162,7 @@ def test_task_factories_of_all_kinds(factory: str) -> None:
         return items
 
     def old(loop: asyncio.AbstractEventLoop, work: Any, **_: Any) -> asyncio.Task[Any]:
-        if factory == "raising" and work.__qualname__.endswith("_run"):
+        if factory == "raising" and work.__qualname__.endswith("_work"):
             msg = "no more tasks"
             raise RuntimeError(msg)
         return asyncio.Task(work, loop=loop)

@@ -95,7 +95,7 @@ def test_order_follows_its_members() -> None:
         order.discard(member)
     assert order.first() == 0
     order.discard(0)
-    assert len(order) == 0
+    assert len(order.keys) == 0
     with pytest.raises(IndexError):
         order.first()
 
@@ -108,7 +108,7 @@ def test_equal_keys_are_no_problem() -> None:
         order.put(member, 1)
 
     found = []
-    while len(order):
+    while len(order.keys):
         found.append(order.first())
         order.discard(found[-1])
 

@@ -143,16 +143,16 @@ def interrupt(*_: object) -> None:
 
 def test_what_is_interrupted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """An offer and a withdrawal in the middle; the next event has to know."""
-    for event in ("add", "remove"):
+    for event, part in (("offer", "rank"), ("withdraw", "remove")):
         core: Core[int, int] = Core(Options())
         assert core.torn is False
         ticket = Ticket(0)
-        if event == "remove":
+        if event == "withdraw":
             core.offer([ticket], 0.0)
         with monkeypatch.context() as patch:
-            patch.setattr(Groups, event, interrupt)
+            patch.setattr(Groups, part, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                core.offer([ticket], 0.0) if event == "add" else core.withdraw(ticket)
+                core.offer([ticket], 0.0) if event == "offer" else core.withdraw(ticket)
         assert core.torn is True
 
 
@@ -288,7 +288,7 @@ def test_a_refused_offer_leaves_nothing() -> None:
         core.offer(refused, 0.0)
 
     assert list(core._groups._lanes) == [None]
-    assert list(waiting.bucket.lane._buckets) == [0]
+    assert list(waiting.bucket.lane.buckets) == [0]
     assert not any(hasattr(ticket, "bucket") for ticket in refused)
     assert core.stats().queued == 1
     assert core.stats().rejected == 0

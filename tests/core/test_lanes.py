@@ -10,7 +10,7 @@ from batchers.lanes import FEW, QUEUED, SETTLED, Lane, Ticket
 def add(lane: Lane[int], ticket: Ticket[int], number: int) -> bool:
     """Let a ticket wait, as the core does."""
     ticket.number = number
-    ticket.bucket = lane.bucket_for(ticket.priority)
+    ticket.bucket = lane.buckets.get(ticket.priority) or lane.new_bucket(ticket.priority)
     return lane.add(ticket)
 
 
@@ -134,4 +134,4 @@ def test_priorities_are_forgotten_with_their_last_item() -> None:
     lane = lane_of(tickets)
 
     assert take(lane) == tickets[::-1]
-    assert list(lane._buckets) == [0]
+    assert list(lane.buckets) == [0]
