@@ -1,4 +1,4 @@
-"""`python -m benchmarks quick|all|load|latency|micro|peers|report`: measure what is missing, then report.
+"""`python -m benchmarks quick|all|load|latency|micro|peers|start|report`: measure what is missing, then report.
 
 An interrupted run goes on where it was: what is in `assets/results` of the same scale, code, machine and packages
 is kept. `--again` measures anew. `cell` makes one load measurement of your own.
@@ -41,8 +41,10 @@ from .peers.http import ServerResult
 from .peers.http import measure as measure_server
 from .results import Result, ResultFileError, read, write
 from .scale import Scale
+from .start import run as start
+from .start.run import StartResult
 
-PARTS = ("load", "latency", "micro", "peers")
+PARTS = ("load", "latency", "micro", "peers", "start")
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
@@ -90,7 +92,17 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         )
         for name, visit in peers_plan.visits(scale).items()
     ]
-    return [*load, *latency, *micro, *peers]
+    repeats = start.repeats(scale)
+    starts = [
+        Measurement(
+            "start/imports",
+            StartResult,
+            start.SECONDS * (repeats + 1),
+            partial(start.measure, repeats),
+            _is_whole("repeats", repeats),
+        )
+    ]
+    return [*load, *latency, *micro, *peers, *starts]
 
 
 def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:

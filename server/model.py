@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -90,6 +91,7 @@ class Model:
         import keras  # noqa: PLC0415 - TensorFlow takes seconds to import; only a server that starts needs it
         import tensorflow as tf  # noqa: PLC0415
 
+        gc.freeze()  # else every full collection while the network is built looks at all of TensorFlow's objects
         self.description = Description.model_validate_json(file.with_suffix(".json").read_text())
         try:
             network = keras.saving.load_model(file, compile=False)

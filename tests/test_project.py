@@ -96,6 +96,7 @@ def test_one_place_resolves_futures() -> None:
         ("calls", "self.ended.set_result(None)"),
         ("delivery", "future.set_result(outcome)"),
         ("delivery", "def set_result(self, result: object) -> None:"),
+        ("delivery", "def set_result(self, result: object) -> None:"),
         ("delivery", "group.future.set_result(group.results)"),
         ("machinery", "self._stopped.set_result(None)"),
     ]

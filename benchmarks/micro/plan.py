@@ -31,7 +31,6 @@ THREADS = {
 def groups(scale: Scale) -> dict[str, Group]:
     """Return the measurements by their names. A quick one is measured once, without peers."""
     full = scale == "full"
-    repeats = 5 if full else 1
     found: dict[str, list[Side]] = {}
     for callers in (1, 64, 1000):
         sides = [_ours("coroutines", side, floor, callers) for side, floor in COROUTINES.items()]
@@ -46,9 +45,19 @@ def groups(scale: Scale) -> dict[str, Group]:
             sides += [_peer("threads", "batched", callers, window=window) for window in (False, True)]
         found[f"threads-{callers}"] = sides
     lengths = (100, 1_000, 10_000, 100_000, 1_000_000) if full else (1_000, 100_000)
-    found["queue-length"] = _both("queue_length", lengths)
+    found["queue-length"] = _both("queue_length", lengths, floors=True)
+    found["cancelled"] = _both("cancelled", lengths[1:] if full else lengths)
+    for kind in ("groups", "priorities", "deadlines"):
+        found[kind] = _both("kinds", (1, 100, 10_000), kind)
     found["batch-size"] = _both("batch_size", (1, 16, 256, 4096))
-    return {f"micro/{name}": Group(sides=sides, repeats=repeats) for name, sides in found.items()}
+    return {f"micro/{name}": Group(sides=sides, repeats=_repeats(name, scale)) for name, sides in found.items()}
+
+
+def _repeats(name: str, scale: Scale) -> int:
+    """Return how often a group is measured: calls, which are compared with peers, more often than the rest."""
+    if scale == "quick":
+        return 1
+    return 5 if name.startswith(("coroutines", "threads")) else 3
 
 
 def _ours(test: str, side: str, floor: str, callers: int) -> Side:
@@ -60,9 +69,11 @@ def _peer(test: str, peer: str, callers: int, *, window: bool = False) -> Side:
     return Side(name=name, case=f"{PEERS}::test_{case}[{peer}-{callers}]")
 
 
-def _both(test: str, numbers: tuple[int, ...]) -> list[Side]:
+def _both(test: str, numbers: tuple[int, ...], kind: str = "", *, floors: bool = False) -> list[Side]:
+    backends = ("threading", "threading-floor", "asyncio", "asyncio-floor") if floors else ("threading", "asyncio")
     return [
-        Side(name=f"{backend}-{number}", case=f"{CASES}::test_{test}[{backend}-{number}]")
+        Side(name=f"{backend}-{number}", case=f"{CASES}::test_{test}[{'-'.join(filter(None, parts))}]")
         for number in numbers
-        for backend in ("threading", "asyncio")
+        for backend in backends
+        for parts in [(backend, kind, str(number))]
     ]

@@ -25,6 +25,8 @@ ROW = DESCRIPTION.example
 WARM_UP_SECONDS = 2
 SETTLE_SECONDS = 1.5
 """For a slow server to answer what the load before has left in its queue."""
+IDLE_SECONDS, LOOK_SECONDS, QUIET_LOOKS = 15.0, 0.5, 3
+"""A server has started when it has taken little CPU at so many looks; it is given so long."""
 CONNECTIONS = [1, 16, 64, 256]
 APPS = "benchmarks.peers.apps"
 
@@ -40,6 +42,8 @@ class Server(BaseModel):
     in_list: bool = False
     """Whether a request is an object with a list of rows, and an answer a list."""
     environment: dict[str, str] = {}
+    processes: int = 1
+    """That call the model, each with its own."""
 
     @property
     def body(self) -> str:
@@ -47,10 +51,17 @@ class Server(BaseModel):
         return json.dumps({"rows": [ROW]} if self.in_list else ROW)
 
 
-def _ours(backend: str, path: str = "/optimized_predict") -> Server:
+def _ours(backend: str, path: str = "/optimized_predict", processes: int = 1) -> Server:
     command = [sys.executable, "-m", "uvicorn", "server.app:app", "--no-access-log", "--ws", "none"]
     command += ["--host", "127.0.0.1", "--port", "PORT", "--log-level", "warning"]
-    return Server(command=command, path=path, environment={"BATCHER_BACKEND": backend})
+    command += ["--workers", str(processes)]
+    return Server(command=command, path=path, processes=processes, environment={"BATCHER_BACKEND": backend})
+
+
+def _mosec(processes: int) -> Server:
+    command = _peer("with_mosec", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "warning")
+    environment = {"PROCESSES": str(processes)}
+    return Server(command=command, path="/inference", processes=processes, environment=environment)
 
 
 def _peer(name: str, *arguments: str) -> list[str]:
@@ -61,10 +72,11 @@ SERVERS = {
     "batchers, asyncio": _ours("asyncio"),
     "batchers, threading": _ours("threading"),
     "batchers, /predict": _ours("asyncio", "/predict"),
-    "mosec": Server(
-        command=_peer("with_mosec", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "warning"),
-        path="/inference",
-    ),
+    "batchers, no batcher": Server(command=_peer("with_no_batcher")),
+    "mosec": _mosec(1),
+    "batchers, asyncio, 2 processes": _ours("asyncio", processes=2),
+    "batchers, threading, 2 processes": _ours("threading", processes=2),
+    "mosec, 2 processes": _mosec(2),
     "async-batcher": Server(command=_peer("with_async_batcher")),
     "batchers, in async-batcher's route": Server(command=_peer("with_batchers")),
     "LitServe": Server(command=_peer("with_litserve")),
@@ -158,7 +170,19 @@ def _serve(server: Server) -> Iterator[tuple[str, Running]]:
         return True
 
     with launch(command, server.environment, predicts) as running:
+        _wait_until_idle(running)  # with several processes the first one that is ready answers
         yield url, running
+
+
+def _wait_until_idle(running: Running) -> None:
+    """Wait until no process of a server is starting any more; one that never rests is taken as it is."""
+    quiet = 0
+    for _ in range(round(IDLE_SECONDS / LOOK_SECONDS)):
+        before = running.usage().cpu_seconds
+        time.sleep(LOOK_SECONDS)
+        quiet = quiet + 1 if running.usage().cpu_seconds - before < LOOK_SECONDS / 4 else 0
+        if quiet == QUIET_LOOKS:
+            return
 
 
 def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:

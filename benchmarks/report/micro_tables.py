@@ -58,7 +58,7 @@ def flat_table(scale: Scale, group: str, title: str, base: int) -> str:
     head = (title, "backend", "an item, µs", "spread", f"of the cost at {base}")
     rows = []
     for side in groups(scale)[f"micro/{group}"].sides:
-        backend, _, number = side.name.partition("-")
+        backend, _, number = side.name.rpartition("-")
         if result is None or side.name not in result.seconds_per_item:
             rows.append([number, backend, "not measured"])
             continue

@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks.results import provenance
 from benchmarks.scale import Scale
 
-from . import load_tables, micro_tables, peer_tables, rate_tables, sentences
+from . import load_tables, micro_tables, peer_tables, rate_tables, sentences, start_table
 
 SCALE = re.compile(r"Scale: \*(\w+)\*")
 
@@ -45,6 +45,11 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "open-loop": rate_tables.rate_table,
     "micro-calls": micro_tables.calls_table,
     "micro-queue-length": partial(micro_tables.flat_table, group="queue-length", title="items queued", base=1000),
+    "micro-cancelled": partial(micro_tables.flat_table, group="cancelled", title="items queued", base=1000),
+    "micro-groups": partial(micro_tables.flat_table, group="groups", title="groups", base=1),
+    "micro-priorities": partial(micro_tables.flat_table, group="priorities", title="priorities", base=1),
+    "micro-deadlines": partial(micro_tables.flat_table, group="deadlines", title="deadlines", base=1),
     "micro-batch-size": partial(micro_tables.flat_table, group="batch-size", title="batch size", base=16),
     "servers": peer_tables.server_table,
+    "start": start_table.start_table,
 }

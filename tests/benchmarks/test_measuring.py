@@ -164,7 +164,7 @@ def test_processes_that_fail() -> None:
     with pytest.raises(fresh.MeasurementError, match=r"^ValueError: why$"):
         fresh.python("-c", "raise ValueError('why')", seconds=10.0)
     with pytest.raises(fresh.MeasurementError, match=r"^took longer than 0 s$"):
-        fresh.python("-c", "input()", seconds=0.01)
+        fresh.python("-c", "import threading; threading.Event().wait()", seconds=0.01)
     with pytest.raises(fresh.MeasurementError, match=r"^this printed no Load$"):
         fresh.module("this", Load.model_construct(), Load, seconds=10.0)
 

@@ -1,6 +1,8 @@
-"""mosec. It takes its options from the command line itself: `--port N --address 127.0.0.1`."""
+"""mosec. It takes its options from the command line itself: `--port N --address 127.0.0.1`; PROCESSES is ours."""
 
 from __future__ import annotations
+
+import os
 
 from mosec import Server, Worker
 
@@ -22,5 +24,6 @@ class Predictions(Worker):  # type: ignore[misc]
 if __name__ == "__main__":
     server = Server()
     # One millisecond is its shortest window.
-    server.append_worker(Predictions, max_batch_size=MOST, max_wait_time=1)
+    processes = int(os.environ["PROCESSES"])
+    server.append_worker(Predictions, num=processes, max_batch_size=MOST, max_wait_time=1)
     server.run()

@@ -1,0 +1,31 @@
+"""The route of this project without a batcher: the model is called for each request, in the event loop itself.
+
+What it is faster with one connection is what a batcher adds. With more connections nothing is shared.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from server.predictions import Endpoint, Front
+from server.settings import read_settings
+
+from . import model, values
+
+predictor = model()
+
+
+async def predict(row: list[float]) -> float:
+    """Call the model for one row."""
+    (value,) = values(predictor, [row])
+    return value
+
+
+settings = read_settings()
+app = Front(FastAPI(), {"/predict": Endpoint(predict, settings.max_body_size, settings.body_timeout)})
+
+if __name__ == "__main__":
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, ws="none", log_level="warning")

@@ -1,0 +1,1 @@
+"""How long it takes to import the library, and to start a server."""

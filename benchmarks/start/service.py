@@ -1,0 +1,29 @@
+"""Import TensorFlow, then make the server ready, and print how many seconds each took, as JSON."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = False  # a second start has what the first has compiled
+    start = time.perf_counter()
+    import asyncio
+
+    import tensorflow as tf  # noqa: F401 - what is measured
+
+    imported = time.perf_counter()
+    from server.app import Service
+    from server.settings import read_settings
+
+    service = Service(read_settings())
+
+    async def start_and_stop() -> float:
+        """Return when it was ready."""
+        await service.start()
+        ready = time.perf_counter()
+        await service.stop()
+        return ready
+
+    ready = asyncio.run(start_and_stop())
+    print(f'{{"tensorflow": {imported - start}, "server": {ready - imported}}}')  # noqa: T201 - its result
