@@ -3,7 +3,9 @@
 Two complete backends behind one interface, `Batcher`: `ThreadingBatcher` and `AsyncioBatcher`.
 """
 
+from .adaptive import Adaptive
 from .asyncio_batcher import AsyncioBatcher
+from .decisions import Dispatch
 from .decorator import BACKENDS, Batched, batched, create_batcher
 from .errors import (
     BatcherError,
@@ -24,6 +26,7 @@ from .threading_batcher import ThreadingBatcher
 
 __all__ = [
     "BACKENDS",
+    "Adaptive",
     "AsyncioBatcher",
     "BatchFunctionError",
     "BatchResultError",
@@ -34,6 +37,7 @@ __all__ = [
     "BatcherStats",
     "BatcherStoppedError",
     "DeadlineExceededError",
+    "Dispatch",
     "Greedy",
     "HistogramSnapshot",
     "ItemCostError",

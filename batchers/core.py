@@ -41,38 +41,54 @@ from collections.abc import Sequence
 from math import inf
 from typing import Generic, NoReturn, TypeVar
 
-from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
-from .drain import DrainRate
+from .decisions import Batch, Decision, Dispatch, Done, Expire, Run, Settled, Wait
+from .drain import LONGEST, SHORTEST, DrainRate
 from .errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
 from .groups import Groups
 from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
 from .options import Options
 from .order import Order
 from .outcomes import Err, Failed, Verdict
+from .policy import REASONS, Reason
 from .stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
+DISPATCHES_KEPT = 256
+
+
 class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_queue_limit", "_slots", "_bisect", "_groups", "_deadlines", "_divided", "_in_flight"),
+        *(
+            "_queue_limit",
+            "_batch_limit",
+            "_slots",
+            "_bisect",
+            "_rule",
+            "_groups",
+            "_deadlines",
+            "_divided",
+            "_in_flight",
+        ),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
-        *("_batch_size", "_queue_wait", "_service_time", "_drain"),
+        *("_batch_size", "_queue_wait", "_service_time", "_drain", "_dispatches", "_reasons", "_now"),
     )
 
     def __init__(self, options: Options) -> None:
         """Start empty, open and idle."""
         self._queue_limit = options.queue_limit
+        self._batch_limit = options.batch_limit
         self._slots = options.slots
         self._bisect = options.on_error == "bisect"
         self._token = object()
-        self._groups: Groups[T] = Groups(options, self._token)
+        self._rule = options.rule()
+        self._groups: Groups[T] = Groups(options, self._rule, self._token)
         self._deadlines: Order[Ticket[T]] = Order()  # of tickets that are not settled
         self._divided: deque[list[Ticket[T]]] = deque()
         self._in_flight: dict[Batch[T], None] = {}
@@ -87,6 +103,9 @@ class Core(Generic[T, S]):
         self._queue_wait = Histogram(TIME_BOUNDS)
         self._service_time = Histogram(TIME_BOUNDS)
         self._drain = DrainRate()
+        self._dispatches: deque[Dispatch] = deque(maxlen=DISPATCHES_KEPT)
+        self._reasons: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._now = -inf  # the time of the last event
 
     # Events
 
@@ -99,9 +118,13 @@ class Core(Generic[T, S]):
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
+        soonest = min((ticket.deadline for ticket in tickets), default=inf)
+        if soonest < inf:
+            self._refuse_late(count, soonest, now)
         groups = self._groups
         groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
+        self._now = now
         # A deadline may be unwatched: the driver may have found no thread for it.
         sooner = len(self._in_flight) < self._slots or bool(self._deadlines.keys)
         for ticket in tickets:
@@ -132,7 +155,10 @@ class Core(Generic[T, S]):
         if batch not in self._in_flight:
             return ()
         self.torn = True
+        self._now = now
         self._service_time.observe(now - batch.started)
+        self._rule.finished(len(batch.tickets), batch.started, self._number, now)
+        self._groups.limit(min(self._rule.most(), self._batch_limit))
         self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
@@ -209,16 +235,21 @@ class Core(Generic[T, S]):
 
     def decide(self, now: float) -> Decision[T, S]:
         """Return what is to be done at this time. Ask again until it is Wait or Done."""
+        self._now = now
         if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
             if part:
-                return self._start(part, now)
+                self._rule.started((), now)
+                return self._start(part, now, "bisect")
             if self._queued:
-                lane = self._groups.next_to_go(now, at_once=self._closed)
+                lane = self._groups.next_to_go(now, self._queued, self._number, at_once=self._closed)
                 if lane is not None:
-                    return self._start(self._take(lane, now), now)
+                    if self._deadlines.keys and (late := self._late(lane, now)):
+                        return Expire(late)
+                    reason = self._reason(lane)
+                    return self._start(self._take(lane, now), now, reason)
         if self.done:
             return Done()
         return Wait(self.due)
@@ -231,7 +262,8 @@ class Core(Generic[T, S]):
             if self._divided or self.done:
                 return -inf
             if self._queued:
-                return min(deadline, self._groups.held_until(at_once=self._closed))
+                held = self._groups.held_until(self._now, self._queued, self._number, at_once=self._closed)
+                return min(deadline, held) if held > self._now else -inf
         return deadline
 
     @property
@@ -291,7 +323,12 @@ class Core(Generic[T, S]):
             batch_size=self._batch_size.snapshot(),
             queue_wait=self._queue_wait.snapshot(),
             service_time=self._service_time.snapshot(),
+            reasons=dict(self._reasons),
         )
+
+    def dispatches(self) -> list[Dispatch]:
+        """Return the last starts of batches, oldest first."""
+        return list(self._dispatches)
 
     # Batches
 
@@ -303,15 +340,26 @@ class Core(Generic[T, S]):
         self._running += len(tickets)
         for ticket in tickets:
             ticket.state = RUNNING
-        self._queue_wait.observe_all([now - ticket.arrived for ticket in tickets])
+        arrivals = [ticket.arrived for ticket in tickets]
+        self._queue_wait.observe_all([now - arrived for arrived in arrivals])
+        self._rule.started(arrivals, now)
         return tickets
 
-    def _start(self, tickets: list[Ticket[T]], now: float) -> Run[T]:
+    def _reason(self, lane: Lane[T]) -> Reason:
+        if lane.full:
+            return "full" if lane.has_most else "cost"
+        return "drain" if self._closed else self._rule.reason
+
+    def _start(self, tickets: list[Ticket[T]], now: float, reason: Reason) -> Run[T]:
         batch = Batch(tickets, now)
         self._in_flight[batch] = None
         self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))
+        self._reasons[reason] += 1
+        self._dispatches.append(
+            Dispatch(now, len(tickets), reason, now - tickets[0].arrived, self._queued, len(self._in_flight))
+        )
         self.torn = False
         return Run(batch)
 
@@ -358,6 +406,27 @@ class Core(Generic[T, S]):
         self.torn = False
         return settled
 
+    def _late(self, lane: Lane[T], now: float) -> list[tuple[Ticket[T], Err]]:
+        """Settle those at the head of a lane whom its next batch would make late: others get their places in it.
+
+        The last one is let go: the prediction may be out of date, and only batches can tell.
+        """
+        settled = []
+        ends = now + self._rule.seconds_for(int(min(lane.size, lane.most)))
+        while lane.size > 1 and (ticket := lane.head()).deadline < ends:
+            self.torn = True
+            self._moving.append(ticket)
+            self._leave(ticket)
+            self._expired += 1
+            msg = (
+                f"no answer in time: after {now - ticket.arrived:.3f} s in the queue the next batch would end "
+                f"{ends - ticket.deadline:.3f} s too late; give it a longer timeout, or add capacity"
+            )
+            settled.append((ticket, Err(DeadlineExceededError(msg))))
+        self._moving = []
+        self.torn = False
+        return settled
+
     def _waiting(self) -> list[Ticket[T]]:
         divided = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
         return divided + self._groups.waiting()
@@ -377,6 +446,19 @@ class Core(Generic[T, S]):
         return settled
 
     # Refusals
+
+    def _refuse_late(self, count: int, deadline: float, now: float) -> None:
+        """Refuse what cannot be in time, as far as anything is known: waiting would be for nothing."""
+        ends = self._rule.answered_at(self._queued + count - 1, now)
+        # Idle, it lets everything in: what it knows may be out of date, and only batches can tell.
+        if ends > deadline and not self.idle:
+            self._rejected += count
+            seconds = min(max(ends - deadline, SHORTEST), LONGEST)
+            msg = (
+                f"{self._queued} items wait, so the answer would come about {ends - deadline:.3f} s too late: "
+                f"try again in about {seconds:.3f} s, give it a longer timeout, or add capacity"
+            )
+            raise DeadlineExceededError(msg, retry_after=seconds)
 
     def _refuse(self, count: int) -> NoReturn:
         self._rejected += count

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from .lanes import Ticket
 from .outcomes import Outcome
+from .policy import Reason
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 Settled: TypeAlias = Iterable[tuple[Ticket[T], Outcome[S]]]
+
+
+class Dispatch(NamedTuple):
+    """The start of a batch, as it was decided."""
+
+    time: float
+    """Seconds of the batcher's clock."""
+
+    items: int
+    """In the batch."""
+
+    reason: Reason
+    """Why it went."""
+
+    waited: float
+    """Seconds that its first item had waited."""
+
+    left: int
+    """Items that still waited afterwards, of all groups."""
+
+    in_flight: int
+    """Batches that ran then, this one too."""
 
 
 class Batch(Generic[T]):

@@ -32,6 +32,14 @@ class QueueFullError(BatcherError):
 class DeadlineExceededError(BatcherError, TimeoutError):
     """No answer within `timeout` seconds. An item that was still queued never runs."""
 
+    retry_after: float | None
+    """Seconds after which a new attempt makes sense, when the call was refused at once; None when it waited."""
+
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        """Keep the time after which a new attempt makes sense."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 FOR_NO_CALLER = (StopIteration, StopAsyncIteration, CancelledError)
 """Exceptions that mean something else where a caller awaits: the end of a loop, or its own cancellation."""

@@ -14,20 +14,24 @@ from typing import Generic, TypeVar
 from .lanes import Lane, Ticket
 from .options import Options
 from .order import Order
+from .policy import Rule
 
 T = TypeVar("T")
+
+SHORTEST_HOLD = 1e-6
+"""Seconds: what ends so soon has ended. Two clocks, or two roundings of one time, may differ: no end of asking."""
 
 
 class Groups(Generic[T]):
     """A lane for each group that has waiting items, and their order."""
 
-    __slots__ = ("_by_age", "_by_rank", "_full", "_hold_until", "_lanes", "_limits", "_owner")
+    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_lanes", "_limits", "_owner")
 
-    def __init__(self, options: Options, owner: object) -> None:
+    def __init__(self, options: Options, rule: Rule, owner: object) -> None:
         """Start empty. The lanes belong to `owner`."""
         most_cost = inf if options.max_batch_cost is None else options.max_batch_cost
         self._limits = (options.batch_limit, most_cost)
-        self._hold_until = options.rule.hold_until
+        self._hold = rule.hold
         self._owner = owner
         self._lanes: dict[Hashable, Lane[T]] = {}
         self._by_rank: Order[Lane[T]] = Order()  # key: (-priority, number) of the head
@@ -58,6 +62,15 @@ class Groups(Generic[T]):
         lane.take(taken)
         self.rank(lane)
 
+    def limit(self, most: int) -> None:
+        """Let batches have so many items at most from now on."""
+        if most != self._limits[0]:
+            self._limits = (most, self._limits[1])
+            for lane in list(self._lanes.values()):
+                lane.most = most
+                if lane.size:
+                    self.rank(lane)
+
     def clear(self) -> None:
         """Forget all, whatever state it is in."""
         self._lanes.clear()
@@ -67,23 +80,30 @@ class Groups(Generic[T]):
         """Return all tickets that wait."""
         return [ticket for lane in self._lanes.values() for ticket in lane.waiting()]
 
-    # Which one goes. Something must wait; `at_once`: nothing is held any more.
+    # Which one goes. Something must wait; `at_once`: nothing is held any more. The rule of the policy wants to
+    # know how many items wait altogether, and how many have ever been accepted.
 
-    def next_to_go(self, now: float, *, at_once: bool) -> Lane[T] | None:
+    def next_to_go(self, now: float, queued: int, accepted: int, *, at_once: bool) -> Lane[T] | None:
         """Return the lane whose batch goes now, if one does."""
         lane = self._by_rank.first()
-        if at_once or lane.goes_at <= now:
+        if at_once or lane.full or self._goes_at(lane, now, queued, accepted) <= now:
             return lane
-        if self._full.keys:  # if the one above is full, this is it
+        if self._full.keys:
             return self._full.first()
-        lane = self._by_age.first()
-        return lane if lane.goes_at <= now else None
+        oldest = self._by_age.first()
+        if oldest is not lane and self._goes_at(oldest, now, queued, accepted) <= now:
+            return oldest
+        return None
 
-    def held_until(self, *, at_once: bool) -> float:
-        """Return the time at which a batch goes; -inf: now."""
+    def held_until(self, now: float, queued: int, accepted: int, *, at_once: bool) -> float:
+        """Return the time at which a batch goes; up to `now`: now."""
         if at_once or self._full.keys:
             return -inf
-        return self._by_age.first().goes_at  # no other lane goes earlier
+        return self._goes_at(self._by_age.first(), now, queued, accepted)  # no other lane goes earlier
+
+    def _goes_at(self, lane: Lane[T], now: float, queued: int, accepted: int) -> float:
+        until = self._hold(lane.size, queued - lane.size, lane.oldest(), accepted, now)
+        return until if until > now + SHORTEST_HOLD else -inf
 
     def rank(self, lane: Lane[T]) -> None:
         """Bring a lane to its place in the orders, after its head, its oldest or its size has changed."""
@@ -96,10 +116,8 @@ class Groups(Generic[T]):
             return
         head = lane.head()
         key = (-head.priority, head.number)
-        oldest = lane.oldest()
-        lane.goes_at = self._hold_until(oldest.arrived)
         self._by_rank.put(lane, key)
-        self._by_age.put(lane, oldest.number)
+        self._by_age.put(lane, lane.oldest().number)
         if lane.full:
             self._full.put(lane, key)
         else:

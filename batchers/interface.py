@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from . import calls, lifetime
+from .decisions import Dispatch
 from .delivery import Group, Waiter
 from .errors import BatcherError, OptionError
 from .machinery import Machinery, Withdrawal
@@ -296,6 +297,12 @@ class Batcher(Machinery[T, S]):
         with self._lock:
             self._tidy()
             return self._core.stats()
+
+    def decisions(self) -> list[Dispatch]:
+        """Return the last 256 starts of batches, oldest first, each with its reason. From any thread."""
+        with self._lock:
+            self._tidy()
+            return self._core.dispatches()
 
     @property
     def name(self) -> str:

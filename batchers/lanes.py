@@ -79,8 +79,8 @@ class Lane(Generic[T]):
     """The waiting items of one group."""
 
     __slots__ = (
-        *("_by_age", "_by_priority", "_most", "_most_cost"),
-        *("buckets", "cost", "full", "goes_at", "group", "owner", "size"),
+        *("_by_age", "_by_priority", "_most_cost"),
+        *("buckets", "cost", "full", "group", "most", "owner", "size"),
     )
 
     def __init__(self, group: Hashable, owner: object = None, most: float = inf, most_cost: float = inf) -> None:
@@ -93,8 +93,7 @@ class Lane(Generic[T]):
         self.size = 0
         self.cost = 0.0
         self.full = False  # what `fills` said when it was last ranked
-        self.goes_at = inf  # the time to which the policy then let it be held
-        self._most = most
+        self.most = most
         self._most_cost = most_cost
         self.buckets: dict[int, Bucket[T]] = {}  # by priority
         self._by_priority: Order[Bucket[T]] = Order()
@@ -111,14 +110,19 @@ class Lane(Generic[T]):
         self.size = size = self.size + 1
         self.cost = cost = self.cost + ticket.cost
         if len(tickets) > 1:
-            return not self.full and (size >= self._most or cost >= self._most_cost)
+            return not self.full and (size >= self.most or cost >= self._most_cost)
         self._by_priority.put(bucket, -bucket.priority)
         self._by_age.put(bucket, ticket.number)
         return True
 
     def fills(self) -> bool:
         """Return whether its next batch cannot grow any more."""
-        return self.size >= self._most or self.cost >= self._most_cost
+        return self.size >= self.most or self.cost >= self._most_cost
+
+    @property
+    def has_most(self) -> bool:
+        """Whether it is the number of its items that fills its next batch, not their cost."""
+        return self.size >= self.most
 
     def new_bucket(self, priority: int) -> Bucket[T]:
         """Return a bucket for items of this priority, for which there is none yet."""
@@ -145,7 +149,7 @@ class Lane(Generic[T]):
         before it leaves the lane, so that an interruption loses none.
         """
         spent = 0.0
-        size = min(self._most, self.size)
+        size = min(self.most, self.size)
         cost = self._most_cost
         while len(taken) < size:
             bucket = self._by_priority.first()

@@ -57,6 +57,8 @@ class Machinery(ABC, Generic[T, S]):
         self._group_by = self._options.group_by
         self._cost = self._options.cost
         self._timeout = self._options.timeout
+        if self._timeout is None:
+            self._timeout = self._options.chosen_policy.default_timeout
         self._orphaned = False
         self._core: Core[T, S] = Core(self._options)
         self._lock = threading.Lock()

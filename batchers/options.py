@@ -8,8 +8,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+from .adaptive import Adaptive
 from .errors import OptionError
-from .policy import Greedy, Policy, Window
+from .policy import Greedy, Policy, Rule, Window
 
 OnError = Literal["fail", "bisect"]
 
@@ -42,7 +43,8 @@ class Options:
     """Short for `policy=Window(max_queue_time)`, in seconds; 0 or more. Default None: see `policy`."""
 
     policy: Policy | None = None
-    """When a batch that is not full goes. Default None: `Greedy()`. Not together with `max_queue_time`."""
+    """When a batch that is not full goes: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None: `Greedy()`.
+    Not together with `max_queue_time`."""
 
     concurrency: int = 1
     """Batches in flight at most: 1 or more; -1: no limit. Default 1. More than one pays only where the
@@ -87,7 +89,7 @@ class Options:
         _whole("max_queue_size", self.max_queue_size)
         _positive("timeout", self.timeout)
         _positive("max_batch_cost", self.max_batch_cost)
-        _kind("policy", self.policy, (Greedy, Window), "Greedy() or Window(seconds)")
+        _kind("policy", self.policy, (Greedy, Window, Adaptive), "Greedy(), Window(seconds) or Adaptive()")
         _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
         _kind("name", self.name, str, "a str")
         _callable("group_by", self.group_by)
@@ -124,11 +126,15 @@ class Options:
         return _limit(self.max_queue_size)
 
     @property
-    def rule(self) -> Policy:
-        """The policy that these options choose."""
+    def chosen_policy(self) -> Policy:
+        """The policy that `policy` and `max_queue_time` choose together."""
         if self.max_queue_time is not None:
             return Window(self.max_queue_time)
         return self.policy or Greedy()
+
+    def rule(self) -> Rule:
+        """Return what the policy makes for one batcher."""
+        return self.chosen_policy.rule(self.batch_limit, self.slots, self.timeout)
 
 
 def _limit(value: int) -> int:

@@ -1,16 +1,74 @@
 """Pure: whether it is worth holding a free slot for more items, and until when.
 
-A policy is asked only while a slot is free and the batch could still grow: full batches go at once,
-and a batcher that is being stopped holds nothing.
+A `Policy` is a choice of the user's: frozen, and good for any number of batchers. Each batcher makes a `Rule` of
+it, which may learn. A rule is asked only while a slot is free and the batch could still grow: full batches go at
+once, and a batcher that is being stopped holds nothing.
 """
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from .errors import OptionError
+
+Reason: TypeAlias = Literal[
+    "full", "cost", "idle_slot", "window", "cohort", "spacing", "deadline", "drain", "bisect"
+]
+"""Why a batch goes: no item more is allowed, by number or by cost; a slot was free and nothing held it; the end of
+a hold (a window, for callers that were about to come back, to keep batches apart, or because an item would be late
+otherwise); the batcher is being stopped; it is a part of one that failed."""
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
+class Waiting(Protocol):
+    """An item that waits, as a rule sees it."""
+
+    arrived: float
+    deadline: float
+
+
+class Rule(ABC):
+    """What a policy decides for one batcher, from what it has seen there. Times are seconds of its clock."""
+
+    __slots__ = ("reason",)
+
+    reason: Reason
+    """Why the batch that goes now does; set by `hold` when it lets one go."""
+
+    @abstractmethod
+    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:
+        """Return the time until which the next batch of a group is held; up to `now`: it goes at once.
+
+        `waiting` items of the group, `oldest` is the oldest of them; `others` are of other groups. `accepted`
+        items have come since the batcher was made. While nothing changes, the answer stays the same; with an
+        older `oldest`, it is not later.
+        """
+
+    def started(self, arrivals: Sequence[float], now: float) -> None:  # noqa: B027 - most learn nothing
+        """Learn that a batch of items that arrived at these times goes; of none: a part of a failed one."""
+
+    def finished(self, size: int, started: float, accepted: int, now: float) -> None:  # noqa: B027 - as above
+        """Learn that a batch of so many items, which began at `started`, has ended."""
+
+    # What is expected; without any idea nothing is refused, and nothing dropped
+
+    def most(self) -> int:
+        """Return how many items a batch may have now, at most: not more than `max_batch_size`."""
+        return sys.maxsize
+
+    def seconds_for(self, size: int) -> float:  # noqa: ARG002 - nothing is known
+        """Return how long a batch of so many items takes, at most, most of the time; 0: no idea."""
+        return 0.0
+
+    def answered_at(self, ahead: int, now: float) -> float:  # noqa: ARG002 - nothing is known
+        """Return when an item that comes now, behind so many others, has its answer; -inf: no idea."""
+        return -inf
 
 
 class Policy(ABC):
@@ -19,13 +77,13 @@ class Policy(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def hold_until(self, oldest: float) -> float:
-        """Return the time at which the batch goes, however small it is.
+    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:
+        """Return what decides for one batcher with these limits."""
 
-        `oldest` is the arrival time of the oldest item of the batch's group, in seconds of the
-        batcher's clock. A time that is over (`-inf` always is) lets the batch go now. The answer
-        must not fall when `oldest` grows: the core asks for the oldest group first.
-        """
+    @property
+    def default_timeout(self) -> float | None:
+        """Seconds for calls that give no timeout, in a batcher that has none."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +95,18 @@ class Greedy(Policy):
     mean latency lower by more than 0.7 % (Deb and Serfozo 1973 give the optimal control limit).
     """
 
-    def hold_until(self, oldest: float) -> float:  # noqa: ARG002 - what waits goes, however young
-        """Return -inf: never hold."""
+    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
+        """Return a rule that holds nothing."""
+        return _AtOnce()
+
+
+class _AtOnce(Rule):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.reason = "idle_slot"
+
+    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:  # noqa: ARG002
         return -inf
 
 
@@ -59,6 +127,17 @@ class Window(Policy):
             msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
             raise OptionError(msg)
 
-    def hold_until(self, oldest: float) -> float:
-        """Return the end of the oldest item's window."""
-        return oldest + self.seconds
+    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
+        """Return a rule that holds each batch to the end of its oldest item's window."""
+        return _ToTheEnd(self.seconds)
+
+
+class _ToTheEnd(Rule):
+    __slots__ = ("_seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.reason = "window"
+        self._seconds = seconds
+
+    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:  # noqa: ARG002
+        return oldest.arrived + self._seconds

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from .policy import Reason
+
 SIZE_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 """Upper ends of the buckets for batch sizes, in items."""
 
@@ -120,3 +122,6 @@ class BatcherStats:
 
     service_time: HistogramSnapshot
     """Seconds that each finished batch took."""
+
+    reasons: dict[Reason, int]
+    """Started batches by the reason for which they went; the sum is `batches`."""

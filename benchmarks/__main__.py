@@ -1,7 +1,7 @@
 """`python -m benchmarks quick|all|load|latency|micro|peers|start|report`: measure what is missing, then report.
 
 An interrupted run goes on where it was: what is in `assets/results` of the same scale, code, machine and packages
-is kept. `--again` measures anew. `cell` makes one load measurement of your own.
+is kept. `--again` measures anew. `cell` makes one load measurement of your own, `simulate` one in virtual time.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from .results import Result, ResultFileError, read, write
 from .scale import Scale
 from .start import run as start
 from .start.run import StartResult
+from .theory import command as simulation
 
 PARTS = ("load", "latency", "micro", "peers", "start")
 
@@ -116,6 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     scale: Scale = "quick" if options.quick or options.what == "quick" else "full"
     if options.what == "cell":
         return _measure_cell(options, console)
+    if options.what == "simulate":
+        return _simulate(options, console)
     status = 0
     if options.what != "report":
         part = f"{options.what}/" if options.what in PARTS else ""
@@ -137,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["quick", "all", *PARTS, "cell", "report"])
+    parser.add_argument("what", choices=["quick", "all", *PARTS, "cell", "simulate", "report"])
     parser.add_argument("--quick", action="store_true", help="the quick scale, for a part or the report")
     parser.add_argument("--again", action="store_true", help="measure also what was measured")
     parser.add_argument("--only", default="", help="measurements whose name has this in it")
@@ -151,7 +154,17 @@ def _parser() -> argparse.ArgumentParser:
     cell.add_argument("--time-scale", type=float, default=1.0, help="1: the ramp's own length; 0.1: a tenth")
     cell.add_argument("--workers", type=int, default=1, help="processes of the server")
     cell.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
+    simulation.add_options(parser)
     return parser
+
+
+def _simulate(options: argparse.Namespace, console: Console) -> int:
+    try:
+        print(simulation.run(options))  # noqa: T201 - its result
+    except simulation.SimulationError as error:
+        console.print(f"error: {error}", markup=False)
+        return 2
+    return 0
 
 
 def _measure_cell(options: argparse.Namespace, console: Console) -> int:

@@ -192,9 +192,12 @@ def _add_operations(api: FastAPI, service: Service) -> None:
 
     @api.get("/stats")
     async def stats() -> dict[str, Any]:
-        """Show the batcher's counters and settings as JSON."""
+        """Show the batcher's settings, its counters and its last decisions as JSON."""
         found = dataclasses.asdict(service.batcher.stats())
-        return {"backend": service.settings.backend, "model_call": service.settings.model_call, **found}
+        decisions = [dispatch._asdict() for dispatch in service.batcher.decisions()]
+        settings = service.settings
+        kept = {"backend": settings.backend, "policy": settings.policy, "model_call": settings.model_call}
+        return {**kept, **found, "decisions": decisions}
 
 
 def _request_body(settings: Settings) -> dict[str, Any]:

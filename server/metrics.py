@@ -29,7 +29,10 @@ class BatcherCollector(Collector):
         for outcome in OUTCOMES:
             items.add_metric([outcome], getattr(stats, outcome))
         yield items
-        yield CounterMetricFamily("batcher_batches", "Batches started.", value=stats.batches)
+        batches = CounterMetricFamily("batcher_batches", "Batches started, by the reason.", labels=["reason"])
+        for reason, number in stats.reasons.items():
+            batches.add_metric([reason], number)
+        yield batches
         yield GaugeMetricFamily("batcher_queued_items", "Items that wait.", value=stats.queued)
         yield GaugeMetricFamily("batcher_running_items", "Items in running batches.", value=stats.running)
         yield GaugeMetricFamily("batcher_batches_in_flight", "Batches that run.", value=stats.batches_in_flight)

@@ -72,6 +72,9 @@ def answer_to(error: Exception, limit: int) -> JSONResponse:
         case BatcherStoppedError():
             status, detail = 503, "the server is stopping"
             headers["Retry-After"] = "1"
+        case DeadlineExceededError(retry_after=float(seconds)):
+            status, detail = 503, "too many requests wait for a prediction within the time limit"
+            headers["Retry-After"] = str(max(1, math.ceil(seconds)))
         case DeadlineExceededError():
             status, detail = 504, "no prediction within the time limit"
         case _:

@@ -7,12 +7,12 @@ import sys
 import zipfile
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from batchers import BatcherOptions, OptionError, Options
+from batchers import Adaptive, BatcherOptions, OptionError, Options
 from batchers.decorator import Backend
 
 from .model import MODEL_FILE, Description, ModelCall
@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     max_queue_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None, description="a number of seconds, 0 or more; unset: no waiting for more items"
     )
+    policy: Literal["greedy", "adaptive"] = Field("greedy", description="greedy or adaptive")
     concurrency: Limit = Field(1, description=LIMIT)
     max_queue_size: Limit = Field(1024, description=LIMIT)
     timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
         return {
             "max_batch_size": self.max_batch_size,
             "max_queue_time": self.max_queue_time,
+            "policy": Adaptive() if self.policy == "adaptive" else None,
             "concurrency": self.concurrency,
             "max_queue_size": self.max_queue_size,
             "timeout": self.timeout,

@@ -17,8 +17,9 @@ LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
 # Each module may import the ones in the layers above its own, and those named beside it.
 LAYERS = [
     {"errors"},
-    {"policy", "stats", "order", "drain", "lifetime"},
-    {"options", "outcomes", "lanes"},
+    {"policy", "cost_model", "order", "drain", "lifetime"},
+    {"adaptive", "stats", "outcomes", "lanes"},
+    {"options"},
     {"decisions", "groups"},
     {"core"},
     {"calls"},
@@ -29,7 +30,7 @@ LAYERS = [
     {"decorator"},
     {"__init__"},
 ]
-PURE = {"core", "decisions", "drain", "groups", "lanes", "order", "outcomes", "policy"}
+PURE = {"adaptive", "core", "cost_model", "decisions", "drain", "groups", "lanes", "order", "outcomes", "policy"}
 IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
 
 

@@ -27,7 +27,9 @@ from benchmarks.peers import plan as peers_plan
 from benchmarks.peers.http import CONNECTIONS, Loaded, ServerResult
 from benchmarks.report import load_tables, plots, tables
 from benchmarks.report.sentences import MISSING
+from benchmarks.report.start_table import PARTS
 from benchmarks.results import Result, ResultFileError
+from benchmarks.start.run import StartResult
 
 HERE = Environment(cpu="a processor", cores=2, kernel="6", python="3", versions={"numpy": "2"}, commit="abc")
 
@@ -118,6 +120,9 @@ def everything() -> None:
             failed="it is not installed" if gone else "",
         )
         results.write(Result(name=name, scale="full", environment=HERE, measured=served))
+    seconds = {part: [0.01, 0.02, 0.03] for part in PARTS}
+    started = StartResult(repeats=3, seconds=seconds)
+    results.write(Result(name="start/imports", scale="full", environment=HERE, measured=started))
 
 
 def report_text() -> str:
@@ -163,6 +168,7 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     assert "| 64 coroutines | asyncio-async | 100000 | 10.00 | 20.0 % | 0.50 |" in text
     assert "| 1 threads | batched | failed: it is not installed |" in text
     assert "| 1000000 | asyncio | 10.00 | 20.0 % | 1.00 |" in text
+    assert "| `import batchers`, after it | 20.0 | 100.0 % |" in text
     assert "| http-compiled-500 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
     assert "| less than the spread |" in text
     assert "neither backend is worse" in text

@@ -92,9 +92,9 @@ def test_defaults() -> None:
     """They are what the contract says, and unlimited ones are endless."""
     options = Options()
     assert (options.max_batch_size, options.concurrency, options.max_queue_size) == (256, 1, 1024)
-    assert options.rule == Greedy()
-    assert Options(max_queue_time=0.5).rule == Window(0.5)
-    assert Options(policy=Window(2)).rule == Window(2)
+    assert options.chosen_policy == Greedy()
+    assert Options(max_queue_time=0.5).chosen_policy == Window(0.5)
+    assert Options(policy=Window(2)).chosen_policy == Window(2)
     unlimited = Options(max_batch_size=-1, concurrency=-1, max_queue_size=-1)
     assert min(unlimited.batch_limit, unlimited.slots, unlimited.queue_limit) > 2**60
     assert set(BatcherOptions.__annotations__) == set(Options.__dataclass_fields__)

@@ -123,7 +123,7 @@ def test_tombstones_on_the_way_of_a_batch() -> None:
     assert bucket.dead == 4
     assert take(lane) == [tickets[0], tickets[3]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (4, 2, 2)
-    lane._most = 1
+    lane.most = 1
     assert take(lane) == [tickets[4]]
     assert (len(bucket.tickets), bucket.dead, lane.size) == (1, 0, 1)
 

@@ -8,19 +8,27 @@ from typing import Any
 import pytest
 
 from batchers.errors import OptionError
+from batchers.lanes import Ticket
 from batchers.policy import Greedy, Window
+
+OLDEST: Ticket[int] = Ticket(0)
+OLDEST.arrived = 5.0
 
 
 def test_greedy() -> None:
     """It holds nothing."""
-    assert Greedy().hold_until(5.0) == -inf
+    rule = Greedy().rule(8, 1)
+    assert rule.hold(1, 0, OLDEST, 1, 5.0) == -inf
+    assert rule.reason == "idle_slot"
     assert Greedy() == Greedy()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0, 0.25, 3])
 def test_window(seconds: float) -> None:
     """It ends so many seconds after the arrival of the oldest."""
-    assert Window(seconds).hold_until(5.0) == 5.0 + seconds
+    rule = Window(seconds).rule(8, 1)
+    assert rule.hold(1, 0, OLDEST, 1, 5.0) == 5.0 + seconds
+    assert rule.reason == "window"
 
 
 @pytest.mark.parametrize("seconds", [-0.001, -1, nan, inf, -inf, True, "1", None])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from batchers import Adaptive
 from server.model import MODEL_FILE, Description
 from server.settings import read_settings
 
@@ -40,6 +41,7 @@ def test_defaults() -> None:
     assert settings.batcher_options() == {
         "max_batch_size": 256,
         "max_queue_time": None,
+        "policy": None,
         "concurrency": 1,
         "max_queue_size": 1024,
         "timeout": None,
@@ -63,7 +65,13 @@ def test_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_settings()
 
     assert (settings.backend, settings.model_call, settings.largest_batch) == ("threading", "keras", 256)
-    assert list(settings.batcher_options().values()) == [-1, 0.01, 12, 5, 1.5, "predictions"]
+    assert list(settings.batcher_options().values()) == [-1, 0.01, None, 12, 5, 1.5, "predictions"]
+
+
+def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name."""
+    monkeypatch.setenv("BATCHER_POLICY", "adaptive")
+    assert read_settings().batcher_options()["policy"] == Adaptive()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,264 @@
+"""Pure: the policy that needs no tuning, because it learns what a hold is worth.
+
+Theory of operation
+===================
+
+With one batch in flight and independent callers, taking what waits is within 0.7 % of the best that any rule can
+do (`Greedy`). It is far from it in two cases, and there this rule holds a free slot for a moment:
+
+*Cohorts.* Callers that come back as soon as they have their answer (a pool of workers, a load generator) split
+under Greedy into two halves: one runs, the other waits, and each pays for the other's batch. When a batch ends,
+its callers are about to return. The rule learns how many items come within d seconds after the end of a batch,
+for each item of that batch and for several d. Where they are more than would come in d seconds at an even rate,
+they are a cohort. Holding n items for d - t seconds costs n * (d - t) of waiting; each of the items that come in
+time saves a batch time. It holds while the best d gains more than it costs, and lets the batch go as soon as those
+that were expected have come. Independent callers come evenly, so their batches go at once.
+
+*Several batches in flight.* Greedy's batches bunch, like buses: a batch that starts right behind another finds few
+items. The rule keeps the starts tau / c apart, while more items than wait now are going to come before a slot
+is free anyway.
+
+*Deadlines.* With a time for each call the rule looks ahead: a batch may take half of that time at most, for an
+item waits for one batch and then for its own; what cannot be in time is refused when it comes; what the next batch
+would make late is dropped when that batch goes; and no hold makes an item late. Batches are not made smaller for
+an old item: under overload that leads to batches of one (as Nexus found, SOSP 2019).
+
+What is learned is seen whatever the rule does, so it never has to try anything out.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from .cost_model import CostModel
+from .errors import OptionError
+from .policy import Policy, Rule, Waiting
+
+SHORTEST = 0.0001
+"""Seconds: the first time after the end of a batch at which arrivals are counted."""
+
+STEP = 1.5
+"""Each further one is so many times as long, up to `max_hold`: cohorts of all sizes have a scale of their own."""
+
+LEARNED = 0.05
+"""The weight of the newest batch in the numbers of arrivals."""
+
+WORTH = 0.8
+"""Expected items that are never worth a hold."""
+
+BURST = 2.0
+"""So many times as many arrivals as at an even rate are a cohort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive(Policy):
+    """A free slot takes what waits, unless more is about to come and worth the wait.
+
+    It learns how long batches take and when callers return (see the module), and needs no tuning. No batch is held
+    for more than `max_hold` seconds (finite, 0 or more), counted from the end of the batch before it, or, with
+    several batches in flight, from the start of the batch before it. Items of several groups that wait at the
+    same time are not held.
+
+    `latency_target`: seconds (above 0) in which callers want their answers; it is the timeout of calls that have
+    none, and batches take half of it at most. None: the batcher's `timeout` counts for that. With either, calls
+    that cannot be answered in time are refused at once with DeadlineExceededError, which then has a `retry_after`.
+    """
+
+    max_hold: float = 0.025
+    latency_target: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no span of time."""
+        value: object = self.max_hold
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
+            msg = f"max_hold must be a finite number of seconds, 0 or more, not {value!r}"
+            raise OptionError(msg)
+        target: object = self.latency_target
+        if target is None:
+            return
+        if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < inf:
+            msg = f"latency_target must be a finite number of seconds above 0, or None, not {target!r}"
+            raise OptionError(msg)
+
+    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:
+        """Return a rule that has not learned anything yet."""
+        return AdaptiveRule(self.max_hold, max_batch_size, concurrency, self.latency_target or timeout)
+
+    @property
+    def default_timeout(self) -> float | None:
+        """The latency target."""
+        return self.latency_target
+
+
+class AdaptiveRule(Rule):
+    """What `Adaptive` has learned of one batcher."""
+
+    __slots__ = (
+        *("cost", "_max_hold", "_most", "_slots", "_target"),
+        *("_grid", "_returned", "_left", "_counts", "_come", "_span"),
+        *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then"),
+        *("_running", "_last_start", "_last_size"),
+        *("_until", "_enough"),
+    )
+
+    def __init__(
+        self, max_hold: float, max_batch_size: int, concurrency: int, target: float | None = None
+    ) -> None:
+        """Start without any idea: nothing is held."""
+        self.reason = "idle_slot"
+        self.cost = CostModel()
+        self._max_hold = max_hold
+        self._most = max_batch_size
+        self._slots = concurrency
+        self._target = target
+        self._grid: list[float] = []
+        span = SHORTEST
+        while span < max_hold:
+            self._grid.append(span)
+            span *= STEP
+        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a batch
+        self._left = 0.0  # items of those batches
+        self._counts = [0] * len(self._grid)  # the same, after the last end but one, so far
+        self._come = self._span = 0.0  # items between ends of batches, and the seconds
+        self._ended = self._ended_before = -inf
+        self._size = self._size_before = 0  # of the batches that ended then
+        self._accepted_then = 0
+        self._running: list[tuple[float, float]] = []  # when each batch began, and will probably end
+        self._last_start = -inf
+        self._last_size = 0
+        self._until = -inf  # of the hold that lasts; -inf: there is none
+        self._enough = 0  # accepted items with which it is over
+
+    def started(self, arrivals: Sequence[float], now: float) -> None:
+        """Count those who came back after the last two ends of batches."""
+        self._last_start = now
+        self._last_size = len(arrivals) or self._last_size
+        self._running.append((now, now + self.cost.predict(self._last_size)))
+        self._end_hold()
+        if self._slots > 1 or self._ended == -inf or not arrivals:
+            return
+        times = sorted(arrivals)  # they are in order already, but for priorities
+        before = self._ended_before
+        if before > -inf:
+            start = bisect_right(times, before)
+            end = bisect_right(times, self._ended)
+            self._left += LEARNED * (self._size_before - self._left)
+            for place, span in enumerate(self._grid):
+                count = self._counts[place] + min(bisect_right(times, before + span), end) - min(start, end)
+                self._returned[place] += LEARNED * (count - self._returned[place])
+        start = bisect_right(times, self._ended)
+        self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
+
+    def finished(self, size: int, started: float, accepted: int, now: float) -> None:
+        """Learn how long it took, and how many have come meanwhile."""
+        for place, (start, _) in enumerate(self._running):
+            if start == started:
+                del self._running[place]
+                break
+        self.cost.observe(size, now - started)
+        if self._ended > -inf:
+            self._come += LEARNED * (accepted - self._accepted_then - self._come)
+            self._span += LEARNED * (now - self._ended - self._span)
+        self._ended_before, self._ended = self._ended, now
+        self._size_before, self._size = self._size, size
+        self._accepted_then = accepted
+        self._end_hold()
+
+    def _end_hold(self) -> None:
+        self.reason = "idle_slot"
+        self._until = -inf
+
+    @property
+    def _rate(self) -> float:
+        """Items a second; 0 when nothing is known."""
+        return self._come / self._span if self._span else 0.0
+
+    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:
+        """Weigh what is expected against what waits; no longer than the deadline of the oldest allows."""
+        until = self._hold(waiting, others, accepted, now)
+        if until > now and oldest.deadline < inf:
+            latest = oldest.deadline - self.seconds_for(waiting + 1)
+            if latest < until:
+                self.reason = "deadline"
+                return latest if latest > now else -inf
+        return until
+
+    def _hold(self, waiting: int, others: int, accepted: int, now: float) -> float:
+        if others or not self.cost.known:
+            self._end_hold()
+            return -inf
+        if self._until > -inf:
+            if now >= self._until:
+                return -inf
+            if accepted < self._enough:
+                return self._until
+        if self._running:
+            return self._apart(waiting, accepted, now)
+        if self._slots == 1:
+            return self._for_cohort(waiting, accepted, now)
+        return -inf
+
+    def _for_cohort(self, waiting: int, accepted: int, now: float) -> float:
+        """Return the end of the hold that gains most."""
+        ended, rate = self._ended, self._rate
+        come = accepted - self._accepted_then
+        room = self._most - waiting
+        batch = self.cost.predict(waiting)
+        best, until, enough = 0.0, -inf, 0
+        share = self._size / self._left if self._left else 0.0
+        for span, returned in zip(self._grid, self._returned, strict=True):
+            expected = share * returned
+            left = ended + span - now
+            more = expected - come
+            if left <= 0 or more < WORTH or returned < BURST * rate * span:
+                continue
+            gain = batch * min(more, room) - waiting * left
+            if gain > best:
+                best, until = gain, ended + span
+                enough = accepted + min(int(more - WORTH) + 1, room)
+        if until > -inf:
+            self.reason = "cohort"
+        self._until, self._enough = until, enough
+        return until
+
+    def _apart(self, waiting: int, accepted: int, now: float) -> float:
+        """Return the time at which the next batch has its distance from the one before."""
+        batch = self.cost.predict(self._last_size)
+        until = self._last_start + min(batch / self._slots, self._max_hold)
+        rate = self._rate
+        if rate > 0:  # by then fewer will come before a slot is free anyway than wait now
+            until = min(until, self._last_start + batch - waiting / rate)
+        if until <= now:
+            return -inf
+        self.reason = "spacing"
+        self._until, self._enough = until, accepted + 1
+        return until
+
+    # What is expected
+
+    def most(self) -> int:
+        """Return the largest batch that takes half of the time of a call at most; at least 1."""
+        if self._target is None or not self.cost.known:
+            return self._most
+        rest = self._target / 2 - self.cost.a
+        fits = rest / self.cost.b if self.cost.b > 0 else (inf if rest >= 0 else 0)
+        return max(1, int(min(fits, self._most)))
+
+    def seconds_for(self, size: int) -> float:
+        """Return the predicted time, and the margin for batches that are late."""
+        return self.cost.predict(size) + self.cost.margin if self.cost.known else 0.0
+
+    def answered_at(self, ahead: int, now: float) -> float:
+        """Let the batches ahead run one after the other in each slot, and the item's own behind them."""
+        if not self.cost.known:
+            return -inf
+        most = self.most()
+        rounds, place = divmod(ahead // most, self._slots)
+        busy = len(self._running) + place - self._slots  # batches that must end before its own, in the first round
+        ends = sorted(end for _, end in self._running)
+        free = max(now, ends[min(busy, len(ends) - 1)]) if busy >= 0 and ends else now
+        size = min(ahead % most + 1 + self._rate * (free - now), most)  # others come until it goes
+        return free + rounds * self.seconds_for(most) + self.seconds_for(int(size))

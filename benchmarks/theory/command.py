@@ -1,0 +1,123 @@
+"""`python -m benchmarks simulate`: one simulation, beside what theory says of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from batchers import Adaptive, Greedy, OptionError, Options, Policy, Window
+
+from .bounds import Line, best_mean, closed_form, closed_loop_bound, control_limit_mean, lower_bound
+from .simulator import Bursts, Clients, Poisson, Recorded, Service, Source, simulate
+
+POLICIES = "greedy, adaptive, or window:SECONDS"
+SOURCES = "poisson:RATE, bursts:LOW,HIGH, clients:NUMBER, or recorded:FILE (a JSON list of seconds)"
+
+
+class SimulationError(ValueError):
+    """What was asked for cannot be simulated; the message says why."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a simulation."""
+    group = parser.add_argument_group("one simulation (simulate); times in seconds")
+    group.add_argument("--policy", default="adaptive", help=f"{POLICIES}; default: %(default)s")
+    group.add_argument("--source", default="poisson:1000", help=f"{SOURCES}; default: %(default)s")
+    group.add_argument("--a", type=float, default=0.01099, help="of a batch of n items: a + b * n")
+    group.add_argument("--b", type=float, default=0.00001)
+    group.add_argument("--jitter", type=float, default=0.0, help="of the time of a batch, as a share")
+    group.add_argument("--speed-up", default="", help="s(1),s(2),... of batches that share cores")
+    group.add_argument("--max-batch-size", type=int, default=200)
+    group.add_argument("--concurrency", type=int, default=1)
+    group.add_argument("--items", type=int, default=100_000)
+    group.add_argument("--seed", type=int, default=1)
+    group.add_argument("--deadline", type=float, default=None, help="of each call")
+
+
+def run(options: argparse.Namespace) -> str:
+    """Simulate; return the result and the bounds as JSON. SimulationError for what makes no sense."""
+    line = Line(options.a, options.b, options.max_batch_size)
+    source = source_of(options.source)
+    try:
+        speed_up = tuple(float(part) for part in filter(None, options.speed_up.split(",")))
+        batcher = Options(
+            policy=policy_of(options.policy),
+            max_batch_size=options.max_batch_size,
+            concurrency=options.concurrency,
+            max_queue_size=-1,
+        )
+    except (OptionError, ValueError) as error:
+        raise SimulationError(str(error)) from None
+    if options.items < 1 or min(options.a, options.b, options.jitter) < 0 or line.tau(1) <= 0:
+        msg = "--items must be 1 or more, --a, --b and --jitter 0 or more, and a batch must take some time"
+        raise SimulationError(msg)
+    deadline = {} if options.deadline is None else {"deadline": options.deadline}
+    found = simulate(
+        batcher,
+        Service(line, options.jitter, speed_up),
+        source,
+        items=options.items,
+        seed=options.seed,
+        **deadline,
+    )
+    return json.dumps(found.model_dump() | {"theory": theory(line, source, options.concurrency)}, indent=1)
+
+
+def policy_of(text: str) -> Policy:
+    """Return the policy that a text names."""
+    name, _, number = text.partition(":")
+    if name == "window" and number:
+        return Window(_numbers(number, 1)[0])
+    if text in {"greedy", "adaptive"}:
+        return Greedy() if text == "greedy" else Adaptive()
+    msg = f"--policy must be {POLICIES}, not {text!r}"
+    raise SimulationError(msg)
+
+
+def source_of(text: str) -> Source:
+    """Return the callers that a text names."""
+    name, _, rest = text.partition(":")
+    if name == "poisson":
+        return Poisson(*_numbers(rest, 1))
+    if name == "bursts":
+        return Bursts(*_numbers(rest, 2))
+    if name == "clients":
+        return Clients(int(_numbers(rest, 1)[0]))
+    if name == "recorded":
+        try:
+            return Recorded(tuple(map(float, json.loads(Path(rest).read_bytes()))))
+        except (OSError, ValueError, TypeError) as error:
+            msg = f"--source recorded: {rest} is no JSON list of seconds ({error})"
+            raise SimulationError(msg) from None
+    msg = f"--source must be {SOURCES}, not {text!r}"
+    raise SimulationError(msg)
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != count or min(found) <= 0:
+        msg = f"{text!r} must be {count} number{'s' * (count > 1)} above 0"
+        raise SimulationError(msg)
+    return found
+
+
+def theory(line: Line, source: Source, devices: int) -> dict[str, float]:
+    """Return what is known of a case: seconds for open loops, items a second for closed ones."""
+    if isinstance(source, Clients):
+        return {"throughput_bound": closed_loop_bound(line, source.number, source.least + source.mean)}
+    if not isinstance(source, Poisson) or source.rate >= line.capacity * devices:
+        return {}
+    found = {"lower_bound": lower_bound(line, source.rate, devices)}
+    if devices == 1:
+        mean, limit = best_mean(line, source.rate)
+        found |= {
+            "greedy_mean": control_limit_mean(line, source.rate),
+            "best_mean": mean,
+            "best_control_limit": limit,
+            "closed_form_unlimited_batches": closed_form(line, source.rate),
+        }
+    return found

@@ -1,0 +1,81 @@
+"""How long a batch takes, learned."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchers.cost_model import KEPT, SHIFT_BATCHES, SKIPPED, CostModel
+
+FIRST = [(1, 9.0)] * SKIPPED
+"""Batches that do not count."""
+
+
+def learned(batches: list[tuple[int, float]]) -> CostModel:
+    """Return a model that has seen these, after the first ones."""
+    model = CostModel()
+    for size, seconds in FIRST + batches:
+        model.observe(size, seconds)
+    return model
+
+
+def test_nothing_is_known_at_first() -> None:
+    """Nor after the first batches, which are slow for reasons of their own."""
+    model = learned([])
+    assert not model.known
+    assert model.predict(10) == 0.0
+
+
+def test_a_line_is_found() -> None:
+    """From two sizes on; a prediction between them and beyond them is right."""
+    model = learned([(size, 0.01 + 0.002 * size) for size in (1, 8, 3, 20)])
+    assert model.known
+    assert model.a == pytest.approx(0.01)
+    assert model.b == pytest.approx(0.002)
+    assert model.predict(100) == pytest.approx(0.21)
+
+
+def test_one_size_says_nothing_about_the_slope() -> None:
+    """It stays as it was, and the level follows."""
+    model = learned([(8, 0.016)])
+    assert model.a == pytest.approx(0.016)
+    assert model.b == 0.0
+    model = learned([(size, 0.01 + 0.002 * size) for size in (1, 8, 3, 20)] + [(8, 0.026)] * 1000)
+    assert model.b == pytest.approx(0.002)
+    assert model.predict(8) == pytest.approx(0.026)
+
+
+def test_no_model_is_faster_for_more() -> None:
+    """What looks like it is noise."""
+    model = learned([(1, 0.02), (10, 0.01), (5, 0.015)])
+    assert model.b == 0.0
+    assert model.a == pytest.approx(model.predict(7))
+
+
+def test_nothing_costs_less_than_nothing() -> None:
+    """A steep line goes through the origin at most."""
+    model = learned([(2, 0.001), (4, 0.1)])
+    assert model.a >= 0.0
+    assert model.b > 0.0
+
+
+def test_old_batches_fade() -> None:
+    """Each one takes a fiftieth of the weight of those before it."""
+    model = learned([(1, 1.0), (1, 2.0)])
+    assert model.a == pytest.approx((KEPT * 1.0 + 2.0) / (KEPT + 1))
+
+
+def test_another_level_is_taken_up_at_once() -> None:
+    """Five batches in a row that are far off on one side: the model was changed, and the old ones do not count."""
+    noise = [(4, 0.010 + 0.0001 * (number % 3)) for number in range(60)]
+    model = learned([*noise, *[(4, 0.030)] * (SHIFT_BATCHES + 1)])
+    assert model.predict(4) == pytest.approx(0.030, rel=0.01)
+    both_ways = [(4, 0.010 + 0.01 * (number % 2)) for number in range(60)]
+    assert learned(both_ways).predict(4) == pytest.approx(0.015, rel=0.05)
+
+
+def test_the_margin_is_a_quantile() -> None:
+    """About nineteen of twenty batches are not later than predicted plus the margin."""
+    times = [0.010 + 0.000_1 * (number * 7919 % 100) / 100 for number in range(3000)]
+    model = learned([(4, seconds) for seconds in times])
+    late = sum(seconds > model.predict(4) + model.margin for seconds in times) / len(times)
+    assert 0.02 <= late <= 0.09

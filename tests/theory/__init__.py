@@ -1,0 +1,1 @@
+"""Bounds, the simulator, and the policies in it."""
