@@ -35,7 +35,7 @@ from math import inf
 
 from .cost_model import CostModel
 from .errors import OptionError
-from .policy import Policy, Rule, Waiting
+from .policy import Policy, Rule
 
 SHORTEST = 0.0001
 """Seconds: the first time after the end of a batch at which arrivals are counted."""
@@ -100,7 +100,7 @@ class AdaptiveRule(Rule):
         *("cost", "_max_hold", "_most", "_slots", "_target"),
         *("_grid", "_returned", "_left", "_counts", "_come", "_span"),
         *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then"),
-        *("_running", "_last_start", "_last_size"),
+        *("_running", "_parts", "_last_start", "_last_size"),
         *("_until", "_enough"),
     )
 
@@ -126,20 +126,25 @@ class AdaptiveRule(Rule):
         self._ended = self._ended_before = -inf
         self._size = self._size_before = 0  # of the batches that ended then
         self._accepted_then = 0
-        self._running: list[tuple[float, float]] = []  # when each batch began, and will probably end
+        self._running: dict[object, float] = {}  # batches, and when each will probably end
+        self._parts: set[object] = set()  # of them, those that are parts of a failed one
         self._last_start = -inf
         self._last_size = 0
         self._until = -inf  # of the hold that lasts; -inf: there is none
         self._enough = 0  # accepted items with which it is over
 
-    def started(self, arrivals: Sequence[float], now: float) -> None:
+    def started(self, batch: object, arrivals: Sequence[float], now: float) -> None:
         """Count those who came back after the last two ends of batches."""
         self._last_start = now
         self._last_size = len(arrivals) or self._last_size
-        self._running.append((now, now + self.cost.predict(self._last_size)))
+        self._running[batch] = now + self.cost.predict(self._last_size)
         self._end_hold()
-        if self._slots > 1 or self._ended == -inf or not arrivals:
-            return
+        if not arrivals:
+            self._parts.add(batch)
+        elif self._slots == 1 and self._ended > -inf:
+            self._count(arrivals)
+
+    def _count(self, arrivals: Sequence[float]) -> None:
         times = sorted(arrivals)  # they are in order already, but for priorities
         before = self._ended_before
         if before > -inf:
@@ -152,13 +157,14 @@ class AdaptiveRule(Rule):
         start = bisect_right(times, self._ended)
         self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
 
-    def finished(self, size: int, started: float, accepted: int, now: float) -> None:
-        """Learn how long it took, and how many have come meanwhile."""
-        for place, (start, _) in enumerate(self._running):
-            if start == started:
-                del self._running[place]
-                break
-        self.cost.observe(size, now - started)
+    def finished(self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool) -> None:
+        """Learn how long it took, and how many have come meanwhile; not from what is no batch like others."""
+        del self._running[batch]
+        if batch in self._parts or not well:
+            self._parts.discard(batch)
+            self._end_hold()
+            return
+        self.cost.observe(size, seconds)
         if self._ended > -inf:
             self._come += LEARNED * (accepted - self._accepted_then - self._come)
             self._span += LEARNED * (now - self._ended - self._span)
@@ -176,17 +182,21 @@ class AdaptiveRule(Rule):
         """Items a second; 0 when nothing is known."""
         return self._come / self._span if self._span else 0.0
 
-    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:
-        """Weigh what is expected against what waits; no longer than the deadline of the oldest allows."""
-        until = self._hold(waiting, others, accepted, now)
-        if until > now and oldest.deadline < inf:
-            latest = oldest.deadline - self.seconds_for(waiting + 1)
+    def hold(  # noqa: PLR0917 - as `Rule.hold`
+        self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float
+    ) -> float:
+        """Weigh what is expected against what waits; no longer than the earliest deadline allows."""
+        until = self._hold(waiting, others, oldest, accepted, now)
+        if until > now and deadline < inf:
+            latest = deadline - self.seconds_for(waiting + 1)
             if latest < until:
                 self.reason = "deadline"
                 return latest if latest > now else -inf
         return until
 
-    def _hold(self, waiting: int, others: int, accepted: int, now: float) -> float:
+    def _hold(self, waiting: int, others: int, oldest: float, accepted: int, now: float) -> float:
+        if -inf < self._until <= oldest:  # what was held has left
+            self._end_hold()
         if others or not self.cost.known:
             self._end_hold()
             return -inf
@@ -205,7 +215,7 @@ class AdaptiveRule(Rule):
         """Return the end of the hold that gains most."""
         ended, rate = self._ended, self._rate
         come = accepted - self._accepted_then
-        room = self._most - waiting
+        room = self.most() - waiting
         batch = self.cost.predict(waiting)
         best, until, enough = 0.0, -inf, 0
         share = self._size / self._left if self._left else 0.0
@@ -240,12 +250,18 @@ class AdaptiveRule(Rule):
     # What is expected
 
     def most(self) -> int:
-        """Return the largest batch that takes half of the time of a call at most; at least 1."""
+        """Return the largest batch that takes half of the time of a call at most.
+
+        If that is not even one item, the largest that takes all of it; if that is none either, there is no use in
+        small batches.
+        """
         if self._target is None or not self.cost.known:
             return self._most
-        rest = self._target / 2 - self.cost.a
-        fits = rest / self.cost.b if self.cost.b > 0 else (inf if rest >= 0 else 0)
-        return max(1, int(min(fits, self._most)))
+        for time in (self._target / 2, self._target):
+            rest = time - self.cost.a
+            if rest >= self.cost.b:
+                return int(min(rest / self.cost.b, self._most)) if self.cost.b > 0 else self._most
+        return self._most
 
     def seconds_for(self, size: int) -> float:
         """Return the predicted time, and the margin for batches that are late."""
@@ -258,7 +274,9 @@ class AdaptiveRule(Rule):
         most = self.most()
         rounds, place = divmod(ahead // most, self._slots)
         busy = len(self._running) + place - self._slots  # batches that must end before its own, in the first round
-        ends = sorted(end for _, end in self._running)
-        free = max(now, ends[min(busy, len(ends) - 1)]) if busy >= 0 and ends else now
+        free = now
+        if busy >= 0 and self._running:
+            ends = sorted(self._running.values())
+            free = max(now, ends[min(busy, len(ends) - 1)])
         size = min(ahead % most + 1 + self._rate * (free - now), most)  # others come until it goes
         return free + rounds * self.seconds_for(most) + self.seconds_for(int(size))

@@ -54,12 +54,12 @@ class AsyncioBatcher(Batcher[T, S]):
     served for up to 5 s.
     """
 
-    __slots__ = ("_asking", "_loop_thread", "_rests", "_task_name", "_tasks", "_timer", "_timer_at", "_workers")
+    __slots__ = ("_loop_thread", "_rests", "_task_name", "_tasks", "_timer", "_timer_at", "_workers")
 
     def _settle_in(self) -> None:
         self._task_name = f"{self.name}-batch"
-        self._asking: asyncio.Task[None] | None = None  # the one that will ask the core next
-        self._tasks: dict[Batch[T], asyncio.Task[None]] = {}
+        # Tasks that will ask the core, or have a batch that did not end yet.
+        self._tasks: dict[asyncio.Task[None], Batch[T] | None] = {}
         # Awaitables that a sync function has returned, on their way to a loop.
         self._rests: dict[Batch[T], tuple[Loop, Awaitable[Any]]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -94,21 +94,25 @@ class AsyncioBatcher(Batcher[T, S]):
         """Do what the core says, until it says Wait."""
         home = asyncio.get_running_loop()
         if self._is_async:
+            with self._lock:
+                self._armed = -inf  # somebody is on the way
             try:
                 self._begin_task(home)
-            except BaseException as error:  # noqa: BLE001 - out of a task factory: it ends one batch only
-                batch = self._next_batch(home)
-                if batch is not None:
-                    self._complete(batch, Failed(calls.without_this_frame(error)), home)
+            except Exception as error:  # noqa: BLE001 - out of a task factory: nothing can run
+                failed = Failed(calls.without_this_frame(error))
+                while (batch := self._next_batch(home)) is not None:
+                    self._complete(batch, failed, home)
             return
         while (batch := self._next_batch(home)) is not None:
             self._start(batch, home)
 
-    def _next_batch(self, home: Loop) -> Batch[T] | None:
-        """Ask the core for a batch to run, and do what else it says. None: it says Wait, or somebody else asks."""
+    def _next_batch(self, home: Loop, task: asyncio.Task[None] | None = None) -> Batch[T] | None:
+        """Ask the core for a batch to run, and do what else it says. None: it says Wait, or somebody else asks.
+
+        `task` is the one that will run it: if it does not, `_ended` sees it.
+        """
         while True:
             with self._lock:
-                self._asking = None
                 if self._home is not home:
                     return None  # moved; the new home asks
                 decision = self._decide()
@@ -120,15 +124,17 @@ class AsyncioBatcher(Batcher[T, S]):
                     self._end()
                     return None
                 if isinstance(decision, Run):
-                    if self._is_async:
-                        self._watch(home)
+                    if task is not None:
+                        self._tasks[task] = decision.batch
+                        self._ask_next(home)
                     return decision.batch
             deliver(decision.settled, home)
 
-    def _watch(self, home: Loop) -> None:
+    def _ask_next(self, home: Loop) -> None:
         """Let somebody else ask for what is due next, while this task runs its batch. Lock held."""
         due = self._core.due
         if due == -inf:
+            self._armed = -inf
             self._wake(home)
         else:
             self._armed = due
@@ -161,20 +167,22 @@ class AsyncioBatcher(Batcher[T, S]):
             work.close()
             raise
         if not task.done():  # an eager task factory may have run it already
-            self._asking = task
-            task.add_done_callback(self._asked)
+            self._tasks.setdefault(task, None)
+            task.add_done_callback(self._ended, context=Context())
 
-    def _asked(self, task: asyncio.Task[None]) -> None:
-        """Ask again, if a task was cancelled before it began."""
-        if task.cancelled():
-            self._on_home(task.get_loop(), self._advance)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """See that a task which was cancelled before it began, or interrupted, leaves nothing undone."""
+        batch = self._tasks.pop(task, None)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if batch is not None:
+            self._complete(batch, Failed(error), task.get_loop())
+        self._on_home(task.get_loop(), self._advance)
 
     async def _work(self, home: Loop) -> None:
-        batch = self._next_batch(home)
+        batch = self._next_batch(home, asyncio.current_task())
         if batch is not None:
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks[batch] = task
             await self._run(batch, home, None)
 
     def _start(self, batch: Batch[T], home: Loop) -> None:
@@ -230,15 +238,10 @@ class AsyncioBatcher(Batcher[T, S]):
             return
         if not task.done():  # an eager task factory may have run it already
             with self._lock:
-                self._tasks[batch] = task
+                self._tasks[task] = batch
                 if self._stopped.done():
                     task.cancel()  # given up since it was decided
-            task.add_done_callback(partial(self._ended, batch, home))
-
-    def _ended(self, batch: Batch[T], home: Loop, task: asyncio.Task[None]) -> None:
-        """Settle a batch whose task was cancelled before it began: then nothing of `_run` has run."""
-        if task.cancelled():
-            self._complete(batch, Failed(asyncio.CancelledError()), home)
+            task.add_done_callback(self._ended, context=Context())
 
     async def _run(self, batch: Batch[T], home: Loop, rest: Awaitable[Any] | None) -> None:
         """Await the batch function, or the rest of it when a sync function has returned an awaitable."""
@@ -253,9 +256,11 @@ class AsyncioBatcher(Batcher[T, S]):
             verdict = Failed(calls.without_this_frame(error))
         serving.active = False
         self._complete(batch, verdict, home)
+        task = asyncio.current_task()
+        if task is not None and task in self._tasks:
+            self._tasks[task] = None
 
     def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
-        self._tasks.pop(batch, None)
         if self._finish(batch, verdict, here):
             with self._lock:
                 if here is None and self._core.queued:
@@ -307,24 +312,25 @@ class AsyncioBatcher(Batcher[T, S]):
         """
         home = asyncio.get_running_loop()
         settled: list[Any] = []
-        with self._lock:
-            for batch, task in list(self._tasks.items()):
-                if not task.get_loop().is_running():
-                    del self._tasks[batch]
-                    msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
-                    settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
-            for batch, (loop, rest) in list(self._rests.items()):
-                if not loop.is_running():
-                    self._rests[batch] = (home, rest)
-                    home.call_soon(self._start_rest, batch, context=Context())
-            self._rearm(home)
-            elsewhere = [task.get_loop() for task in self._tasks.values()] + [
-                loop for loop, _ in self._rests.values()
-            ]
-            if any(loop is not home for loop in elsewhere):
-                home.call_later(STRAY_SECONDS, self._look_after_strays)
-        # Their callers are of a loop that is gone, or of one that may run again, or threads.
-        deliver(settled, home)
+        try:
+            with self._lock:
+                for task, batch in list(self._tasks.items()):
+                    if batch is not None and not task.get_loop().is_running():
+                        self._tasks.pop(task, None)
+                        msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
+                        settled += self._core.finish(batch, Failed(BatchFunctionError(msg)), self._clock())
+                for batch, (loop, rest) in list(self._rests.items()):
+                    if not loop.is_running():
+                        self._rests[batch] = (home, rest)
+                        home.call_soon(self._start_rest, batch, context=Context())
+                self._rearm(home)
+                elsewhere = [task.get_loop() for task, batch in list(self._tasks.items()) if batch is not None]
+                elsewhere += [loop for loop, _ in self._rests.values()]
+                if any(loop is not home for loop in elsewhere):
+                    home.call_later(STRAY_SECONDS, self._look_after_strays)
+        finally:
+            # Their callers are of a loop that is gone, or of one that may run again, or threads.
+            deliver(settled, home)
 
     def _retire(self) -> None:
         here = calls.running_loop()
@@ -332,9 +338,9 @@ class AsyncioBatcher(Batcher[T, S]):
         if home is not None and not home.is_closed() and self._timer is not None:
             self._on_home(here, self._timer.cancel)
         self._timer = None
-        for task in list(self._tasks.values()):
+        for task, batch in list(self._tasks.items()):
             loop = task.get_loop()
-            if loop.is_running():
+            if batch is not None and loop.is_running():
                 calls.tell(loop, task.cancel)
         if self._workers is not None:
             self._workers.stop_soon()
@@ -350,5 +356,4 @@ class AsyncioBatcher(Batcher[T, S]):
         return threads
 
     def _leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
-        tasks = [*self._tasks.values(), self._asking]
-        return {task for task in tasks if task is not None and task.get_loop() is here}
+        return {task for task in list(self._tasks) if task.get_loop() is here}

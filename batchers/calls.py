@@ -131,6 +131,14 @@ def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args
 # Threads
 
 
+_own = threading.local()
+
+
+def in_own_thread() -> bool:
+    """Return whether this thread is one of some batcher's own."""
+    return getattr(_own, "thread", False)
+
+
 class OwnThread:
     """A daemon thread of a batcher's own. Its end can be awaited, by `ended`, without another thread."""
 
@@ -143,6 +151,7 @@ class OwnThread:
         self._thread.start()
 
     def _run(self, function: Callable[[OwnThread], object]) -> None:
+        _own.thread = True
         try:
             function(self)
         finally:

@@ -112,15 +112,15 @@ class Core(Generic[T, S]):
     def offer(self, tickets: Sequence[Ticket[T]], now: float) -> bool:
         """Accept all tickets, or raise and change nothing. Return whether `due` may be earlier now.
 
-        Raises BatcherStoppedError, QueueFullError, OptionError for more than can ever fit, and what groups raise
-        when they are compared.
+        Raises BatcherStoppedError, QueueFullError, DeadlineExceededError, OptionError for more than can ever fit,
+        and what groups raise when they are compared.
         """
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
-        soonest = min((ticket.deadline for ticket in tickets), default=inf)
-        if soonest < inf:
-            self._refuse_late(count, soonest, now)
+        for ticket in tickets:
+            if ticket.deadline < inf and ticket.priority <= 0:  # others do not wait behind all that wait
+                self._refuse_late(count, ticket.deadline, now)
         groups = self._groups
         groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
@@ -157,7 +157,8 @@ class Core(Generic[T, S]):
         self.torn = True
         self._now = now
         self._service_time.observe(now - batch.started)
-        self._rule.finished(len(batch.tickets), batch.started, self._number, now)
+        size, well = len(batch.tickets), not isinstance(verdict, Failed)
+        self._rule.finished(batch, size, now - batch.started, self._number, now, well=well)
         self._groups.limit(min(self._rule.most(), self._batch_limit))
         self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
@@ -241,15 +242,16 @@ class Core(Generic[T, S]):
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
             if part:
-                self._rule.started((), now)
-                return self._start(part, now, "bisect")
+                return self._start(part, (), now, "bisect")
             if self._queued:
-                lane = self._groups.next_to_go(now, self._queued, self._number, at_once=self._closed)
+                earliest: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
+                lane = self._groups.next_to_go(now, self._queued, self._number, earliest, at_once=self._closed)
                 if lane is not None:
-                    if self._deadlines.keys and (late := self._late(lane, now)):
+                    if earliest < inf and not self._closed and (late := self._late(lane, now)):
                         return Expire(late)
                     reason = self._reason(lane)
-                    return self._start(self._take(lane, now), now, reason)
+                    tickets = self._take(lane, now)
+                    return self._start(tickets, [ticket.arrived for ticket in tickets], now, reason)
         if self.done:
             return Done()
         return Wait(self.due)
@@ -262,7 +264,9 @@ class Core(Generic[T, S]):
             if self._divided or self.done:
                 return -inf
             if self._queued:
-                held = self._groups.held_until(self._now, self._queued, self._number, at_once=self._closed)
+                held = self._groups.held_until(
+                    self._now, self._queued, self._number, deadline, at_once=self._closed
+                )
                 return min(deadline, held) if held > self._now else -inf
         return deadline
 
@@ -340,9 +344,7 @@ class Core(Generic[T, S]):
         self._running += len(tickets)
         for ticket in tickets:
             ticket.state = RUNNING
-        arrivals = [ticket.arrived for ticket in tickets]
-        self._queue_wait.observe_all([now - arrived for arrived in arrivals])
-        self._rule.started(arrivals, now)
+        self._queue_wait.observe_all([now - ticket.arrived for ticket in tickets])
         return tickets
 
     def _reason(self, lane: Lane[T]) -> Reason:
@@ -350,9 +352,10 @@ class Core(Generic[T, S]):
             return "full" if lane.has_most else "cost"
         return "drain" if self._closed else self._rule.reason
 
-    def _start(self, tickets: list[Ticket[T]], now: float, reason: Reason) -> Run[T]:
+    def _start(self, tickets: list[Ticket[T]], arrivals: Sequence[float], now: float, reason: Reason) -> Run[T]:
         batch = Batch(tickets, now)
         self._in_flight[batch] = None
+        self._rule.started(batch, arrivals, now)
         self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))
@@ -412,8 +415,11 @@ class Core(Generic[T, S]):
         The last one is let go: the prediction may be out of date, and only batches can tell.
         """
         settled = []
-        ends = now + self._rule.seconds_for(int(min(lane.size, lane.most)))
-        while lane.size > 1 and (ticket := lane.head()).deadline < ends:
+        while lane.size > 1:
+            ends = now + self._rule.seconds_for(lane.next_size)
+            ticket = lane.head()
+            if ticket.deadline >= ends:
+                break
             self.torn = True
             self._moving.append(ticket)
             self._leave(ticket)
@@ -455,8 +461,8 @@ class Core(Generic[T, S]):
             self._rejected += count
             seconds = min(max(ends - deadline, SHORTEST), LONGEST)
             msg = (
-                f"{self._queued} items wait, so the answer would come about {ends - deadline:.3f} s too late: "
-                f"try again in about {seconds:.3f} s, give it a longer timeout, or add capacity"
+                f"{self._queued} items wait and {self._running} run: the answer would be {ends - deadline:.3f} s "
+                f"late; try again in about {seconds:.3f} s, give it a longer timeout, or add capacity"
             )
             raise DeadlineExceededError(msg, retry_after=seconds)
 

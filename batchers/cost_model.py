@@ -27,13 +27,12 @@ QUANTILE = 0.95
 class CostModel:
     """Exponentially weighted least squares of batch times on batch sizes."""
 
-    __slots__ = ("_n", "_nn", "_nt", "_off", "_seen", "_t", "_variance", "_weight", "a", "b", "margin")
+    __slots__ = ("_late", "_n", "_nn", "_nt", "_off", "_seen", "_t", "_variance", "_weight", "a", "b")
 
     def __init__(self) -> None:
         """Start without any idea: every prediction is 0."""
         self.a = self.b = 0.0
-        self.margin = 0.0
-        """Seconds by which 19 of 20 batches are later than predicted, at most."""
+        self._late = 0.0  # the quantile of the errors, in standard deviations: it shrinks with the noise
         self._seen = 0
         self._off = 0  # batches in a row that were far off: negative, too fast
         self._variance = 0.0
@@ -47,6 +46,11 @@ class CostModel:
     def predict(self, size: float) -> float:
         """Return the seconds that a batch of so many items takes."""
         return self.a + self.b * size
+
+    @property
+    def margin(self) -> float:
+        """Seconds by which 19 of 20 batches are later than predicted, at most."""
+        return self._late * sqrt(self._variance)
 
     def observe(self, size: int, seconds: float) -> None:
         """Learn from a batch that has ended."""
@@ -76,12 +80,12 @@ class CostModel:
             self._off = 0
         if abs(self._off) >= SHIFT_BATCHES:
             self._weight = self._n = self._t = self._nn = self._nt = 0.0
-            self._variance = 0.0
+            self._variance = self._late = 0.0
             self._off = 0
             self._seen = SKIPPED + 1
             return
         share = 1 - KEPT
         self._variance += share * (min(error * error, 25 * self._variance or error * error) - self._variance)
         # Robbins and Monro: up by 19 parts where the error was above, down by 1 where it was below.
-        step = share * sqrt(self._variance)
-        self.margin = max(self.margin + step * (QUANTILE if error > self.margin else QUANTILE - 1), 0.0)
+        step = 2 * share * (QUANTILE if error > self.margin else QUANTILE - 1)
+        self._late = min(max(self._late + step, 0.0), SHIFT_SIGMAS)

@@ -43,11 +43,12 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
 def _resolve(pairs: Pairs) -> None:
     interrupt: BaseException | None = None
     rest = iter(pairs)
-    pair: Any = None
+    pair = tried = None
     while True:
         try:
-            if pair is not None:  # the one at which the loop below was interrupted
-                _settle(*pair)
+            if pair is not tried:  # the one at which the loop below was interrupted, once more
+                tried = pair
+                _settle(*pair)  # type: ignore[misc]  # not None
             for pair in rest:
                 _settle(*pair)
             break
@@ -136,6 +137,10 @@ class Waiter:
             self._lock.release()
 
 
+MISSING = object()
+"""Stands for a result that is not there yet."""
+
+
 class Group:
     """One future for several items of one coroutine: it has all results, or the first error, at once."""
 
@@ -149,7 +154,7 @@ class Group:
 
     def share(self) -> Share:
         """Return what stands for the future of one more item."""
-        self.results.append(None)
+        self.results.append(MISSING)
         self.missing += 1
         return Share(self, len(self.results) - 1)
 
@@ -169,8 +174,10 @@ class Share:
         return self._group.future.done()
 
     def set_result(self, result: object) -> None:
-        """Keep a result; the last one wakes the caller."""
+        """Keep a result; the last one wakes the caller. The second time nothing happens."""
         group = self._group
+        if group.results[self._place] is not MISSING:
+            return
         group.results[self._place] = result
         group.missing -= 1
         if not group.missing:

@@ -22,6 +22,10 @@ SHORTEST_HOLD = 1e-6
 """Seconds: what ends so soon has ended. Two clocks, or two roundings of one time, may differ: no end of asking."""
 
 
+CHANGE = 20
+"""A limit follows what changes it by more than this part."""
+
+
 class Groups(Generic[T]):
     """A lane for each group that has waiting items, and their order."""
 
@@ -63,8 +67,8 @@ class Groups(Generic[T]):
         self.rank(lane)
 
     def limit(self, most: int) -> None:
-        """Let batches have so many items at most from now on."""
-        if most != self._limits[0]:
+        """Let batches have so many items at most from now on; changes of a few per cent are not worth the work."""
+        if abs(most - self._limits[0]) * CHANGE > self._limits[0]:
             self._limits = (most, self._limits[1])
             for lane in list(self._lanes.values()):
                 lane.most = most
@@ -81,28 +85,30 @@ class Groups(Generic[T]):
         return [ticket for lane in self._lanes.values() for ticket in lane.waiting()]
 
     # Which one goes. Something must wait; `at_once`: nothing is held any more. The rule of the policy wants to
-    # know how many items wait altogether, and how many have ever been accepted.
+    # know how many items wait altogether, how many have ever been accepted, and the earliest deadline.
 
-    def next_to_go(self, now: float, queued: int, accepted: int, *, at_once: bool) -> Lane[T] | None:
+    def next_to_go(
+        self, now: float, queued: int, accepted: int, deadline: float, *, at_once: bool
+    ) -> Lane[T] | None:
         """Return the lane whose batch goes now, if one does."""
         lane = self._by_rank.first()
-        if at_once or lane.full or self._goes_at(lane, now, queued, accepted) <= now:
+        if at_once or lane.full or self._goes_at(lane, now, queued, accepted, deadline) <= now:
             return lane
         if self._full.keys:
             return self._full.first()
         oldest = self._by_age.first()
-        if oldest is not lane and self._goes_at(oldest, now, queued, accepted) <= now:
+        if oldest is not lane and self._goes_at(oldest, now, queued, accepted, deadline) <= now:
             return oldest
         return None
 
-    def held_until(self, now: float, queued: int, accepted: int, *, at_once: bool) -> float:
+    def held_until(self, now: float, queued: int, accepted: int, deadline: float, *, at_once: bool) -> float:
         """Return the time at which a batch goes; up to `now`: now."""
         if at_once or self._full.keys:
             return -inf
-        return self._goes_at(self._by_age.first(), now, queued, accepted)  # no other lane goes earlier
+        return self._goes_at(self._by_age.first(), now, queued, accepted, deadline)  # no other lane goes earlier
 
-    def _goes_at(self, lane: Lane[T], now: float, queued: int, accepted: int) -> float:
-        until = self._hold(lane.size, queued - lane.size, lane.oldest(), accepted, now)
+    def _goes_at(self, lane: Lane[T], now: float, queued: int, accepted: int, deadline: float) -> float:
+        until = self._hold(lane.size, queued - lane.size, lane.oldest().arrived, deadline, accepted, now)
         return until if until > now + SHORTEST_HOLD else -inf
 
     def rank(self, lane: Lane[T]) -> None:

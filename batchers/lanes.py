@@ -124,6 +124,14 @@ class Lane(Generic[T]):
         """Whether it is the number of its items that fills its next batch, not their cost."""
         return self.size >= self.most
 
+    @property
+    def next_size(self) -> int:
+        """About how many items its next batch has."""
+        size = min(self.size, self.most)
+        if self.cost > self._most_cost:
+            size = min(size, self.size * self._most_cost / self.cost)
+        return max(int(size), 1)
+
     def new_bucket(self, priority: int) -> Bucket[T]:
         """Return a bucket for items of this priority, for which there is none yet."""
         bucket = self.buckets[priority] = Bucket(self, priority)

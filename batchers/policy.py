@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from .errors import OptionError
 
@@ -26,13 +26,6 @@ otherwise); the batcher is being stopped; it is a part of one that failed."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
-class Waiting(Protocol):
-    """An item that waits, as a rule sees it."""
-
-    arrived: float
-    deadline: float
-
-
 class Rule(ABC):
     """What a policy decides for one batcher, from what it has seen there. Times are seconds of its clock."""
 
@@ -42,19 +35,23 @@ class Rule(ABC):
     """Why the batch that goes now does; set by `hold` when it lets one go."""
 
     @abstractmethod
-    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:
+    def hold(  # noqa: PLR0917 - asked often; keywords cost time
+        self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float
+    ) -> float:
         """Return the time until which the next batch of a group is held; up to `now`: it goes at once.
 
-        `waiting` items of the group, `oldest` is the oldest of them; `others` are of other groups. `accepted`
-        items have come since the batcher was made. While nothing changes, the answer stays the same; with an
-        older `oldest`, it is not later.
+        `waiting` items of the group, of which the oldest arrived at `oldest`; `others` are of other groups.
+        `deadline` is the earliest of all; inf: there is none. `accepted` items have come since the batcher was
+        made. While nothing changes, the answer stays the same.
         """
 
-    def started(self, arrivals: Sequence[float], now: float) -> None:  # noqa: B027 - most learn nothing
+    def started(self, batch: object, arrivals: Sequence[float], now: float) -> None:  # noqa: B027 - most learn nothing
         """Learn that a batch of items that arrived at these times goes; of none: a part of a failed one."""
 
-    def finished(self, size: int, started: float, accepted: int, now: float) -> None:  # noqa: B027 - as above
-        """Learn that a batch of so many items, which began at `started`, has ended."""
+    def finished(  # noqa: B027 - as above
+        self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool
+    ) -> None:
+        """Learn that a batch of so many items has ended, after so many seconds, and whether it ended well."""
 
     # What is expected; without any idea nothing is refused, and nothing dropped
 
@@ -106,7 +103,15 @@ class _AtOnce(Rule):
     def __init__(self) -> None:
         self.reason = "idle_slot"
 
-    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:  # noqa: ARG002
+    def hold(  # noqa: PLR0917
+        self,
+        waiting: int,  # noqa: ARG002
+        others: int,  # noqa: ARG002
+        oldest: float,  # noqa: ARG002
+        deadline: float,  # noqa: ARG002
+        accepted: int,  # noqa: ARG002
+        now: float,  # noqa: ARG002
+    ) -> float:
         return -inf
 
 
@@ -139,5 +144,13 @@ class _ToTheEnd(Rule):
         self.reason = "window"
         self._seconds = seconds
 
-    def hold(self, waiting: int, others: int, oldest: Waiting, accepted: int, now: float) -> float:  # noqa: ARG002
-        return oldest.arrived + self._seconds
+    def hold(  # noqa: PLR0917
+        self,
+        waiting: int,  # noqa: ARG002
+        others: int,  # noqa: ARG002
+        oldest: float,
+        deadline: float,  # noqa: ARG002
+        accepted: int,  # noqa: ARG002
+        now: float,  # noqa: ARG002
+    ) -> float:
+        return oldest + self._seconds

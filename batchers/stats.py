@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .policy import Reason
 
@@ -94,13 +94,13 @@ class BatcherStats:
     """Items whose caller left before the answer."""
 
     expired: int
-    """Items whose timeout passed before the answer."""
+    """Items whose timeout passed before the answer, or would have passed before the end of the next batch."""
 
     stopped: int
     """Accepted items that failed because the batcher was stopped by force or by a timeout."""
 
     rejected: int
-    """Items that were not accepted: queue full, or batcher stopped."""
+    """Items that were not accepted: queue full, batcher stopped, or no answer in time to be expected."""
 
     queued: int
     """Items that wait now."""
@@ -123,5 +123,5 @@ class BatcherStats:
     service_time: HistogramSnapshot
     """Seconds that each finished batch took."""
 
-    reasons: dict[Reason, int]
+    reasons: dict[Reason, int] = field(hash=False)
     """Started batches by the reason for which they went; the sum is `batches`."""

@@ -79,3 +79,11 @@ def test_the_margin_is_a_quantile() -> None:
     model = learned([(4, seconds) for seconds in times])
     late = sum(seconds > model.predict(4) + model.margin for seconds in times) / len(times)
     assert 0.02 <= late <= 0.09
+
+
+def test_the_margin_goes_with_the_noise() -> None:
+    """A time of noise is forgotten when it is over."""
+    noisy = [(4, 0.3 + 1.2 * (number * 7919 % 100) / 100) for number in range(300)]
+    calm = [(4, 0.0105 + 0.001 * (number % 2)) for number in range(600)]
+    assert learned(noisy).margin > 0.1
+    assert learned(noisy + calm).margin < 0.01

@@ -8,17 +8,13 @@ from typing import Any
 import pytest
 
 from batchers.errors import OptionError
-from batchers.lanes import Ticket
 from batchers.policy import Greedy, Window
-
-OLDEST: Ticket[int] = Ticket(0)
-OLDEST.arrived = 5.0
 
 
 def test_greedy() -> None:
     """It holds nothing."""
     rule = Greedy().rule(8, 1)
-    assert rule.hold(1, 0, OLDEST, 1, 5.0) == -inf
+    assert rule.hold(1, 0, 5.0, inf, 1, 5.0) == -inf
     assert rule.reason == "idle_slot"
     assert Greedy() == Greedy()
 
@@ -27,7 +23,7 @@ def test_greedy() -> None:
 def test_window(seconds: float) -> None:
     """It ends so many seconds after the arrival of the oldest."""
     rule = Window(seconds).rule(8, 1)
-    assert rule.hold(1, 0, OLDEST, 1, 5.0) == 5.0 + seconds
+    assert rule.hold(1, 0, 5.0, inf, 1, 5.0) == 5.0 + seconds
     assert rule.reason == "window"
 
 
