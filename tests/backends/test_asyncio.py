@@ -181,3 +181,22 @@ def test_task_factories_of_all_kinds(factory: str) -> None:
         await batcher.stop()
 
     asyncio.run(main())
+
+
+async def test_an_interrupt_between_decision_and_batch(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
+    """A signal handler raises while the task of a batch lets somebody ask next: its callers are told."""
+    gate.open()
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"), max_batch_size=1)
+    ask = AsyncioBatcher._ask_next
+
+    def interrupted(*_: Any) -> None:
+        monkeypatch.setattr(AsyncioBatcher, "_ask_next", ask)
+        msg = "an alarm"
+        raise TimeoutError(msg)
+
+    monkeypatch.setattr(AsyncioBatcher, "_ask_next", interrupted)
+    first, second = await outcomes(batcher.process(1), batcher.process(2))
+    assert isinstance(first, TimeoutError)
+    assert second == 2
+    await batcher.stop()
+    assert batcher._tasks == {}

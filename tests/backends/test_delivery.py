@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import logging
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batchers.delivery import deliver
+from batchers.delivery import Group, deliver
 from batchers.lanes import Ticket
 
 
@@ -80,3 +81,26 @@ def test_a_signal_handler_that_raises_an_ordinary_error(caplog: pytest.LogCaptur
 
     assert [ticket.future.result(0) for ticket in found] == [0, 1, 2]  # type: ignore[attr-defined]
     assert len(caplog.records) == 1
+
+
+async def test_a_share_that_is_settled_twice() -> None:
+    """As after an interrupt right behind it: the group still waits for the others."""
+    group = Group(asyncio.get_running_loop())
+    first, second = group.share(), group.share()
+    first.set_result(1)
+    first.set_result(1)
+    assert not group.future.done()
+    second.set_result(2)
+    assert await group.future == [1, 2]
+
+
+def test_a_future_that_cannot_be_settled(caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried twice, and the others get theirs."""
+    strange: concurrent.futures.Future[int] = concurrent.futures.Future()
+    other: concurrent.futures.Future[int] = concurrent.futures.Future()
+    strange.cancel()
+    strange.set_running_or_notify_cancel()  # by a user: it may be called once only
+    deliver([(Ticket(0, future=strange), 0), (Ticket(1, future=other), 1)], None)
+
+    assert other.result(0) == 1
+    assert [record.name for record in caplog.records].count("batchers") == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import gc
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -116,3 +118,47 @@ def test_a_waiter_that_is_resolved_twice() -> None:
     waiter.wait()
 
     assert waiter.result() == 1
+
+
+@pytest.mark.parametrize("backend", ["threading", "asyncio"])
+def test_not_in_a_callback_of_its_own(backend: str, gate: Gate) -> None:
+    """There it is refused."""
+    said: list[str] = []
+    with create_batcher(backend, gate.function("sync")) as batcher:
+
+        def callback(_: Future[int]) -> None:
+            with pytest.raises(BatcherError, match="the batcher's own: use submit") as caught:
+                batcher.call(6)
+            said.append(str(caught.value))
+
+        future: Future[int] = batcher.submit(1)
+        while gate.started < 1:
+            pass
+        future.add_done_callback(callback)
+        gate.open()
+        assert future.result() == 1
+        assert batcher.call(2) == 2  # the callback has ended
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("backend", ["threading", "asyncio"])
+def test_a_failed_call_leaves_nothing_behind(backend: str) -> None:
+    """No cycle that only the garbage collector would find keeps its item."""
+
+    class Item:
+        pass
+
+    def fail(items: list[Item]) -> list[ValueError]:
+        return [ValueError() for _ in items]
+
+    item = Item()
+    alive = weakref.ref(item)
+    gc.disable()
+    try:
+        with create_batcher(backend, fail) as batcher:
+            with pytest.raises(ValueError):
+                batcher.call(item)
+            del item
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -13,6 +13,7 @@ from batchers import Adaptive, DeadlineExceededError, OptionError, Options
 from batchers.core import Core
 from batchers.decisions import Batch, Expire, Run, Wait
 from batchers.lanes import Ticket
+from batchers.outcomes import Failed
 
 BATCH = 0.010
 """Seconds that every batch takes."""
@@ -131,8 +132,6 @@ def test_several_groups_are_not_held() -> None:
 def test_a_failed_batch_and_its_parts() -> None:
     """Parts go at once, with a reason of their own, and nothing is learned from their items."""
     core: Core[int, int] = Core(Options(policy=Adaptive(), on_error="bisect"))
-    from batchers.outcomes import Failed  # noqa: PLC0415 - one test needs it
-
     core.offer([Ticket(0), Ticket(1)], 0.0)
     first = core.decide(0.0)
     assert isinstance(first, Run)
@@ -227,6 +226,92 @@ def test_others_get_the_places_of_those_who_would_be_late() -> None:
     assert [ticket for ticket, _ in decision.settled] == late
     assert served.run().tickets == soon
     assert served.core.stats().expired == 2
+
+
+def test_the_last_ones_are_not_dropped() -> None:
+    """Ten would take too long together, six would not: the others go, and no more of them than needed."""
+    served = Served(policy=Adaptive(), max_batch_size=50)
+    tickets = served.offer(10, timeout=0.0165)
+    decision = served.core.decide(served.now)
+    assert isinstance(decision, Expire)
+    assert [ticket for ticket, _ in decision.settled] == tickets[:4]
+    assert served.run().tickets == tickets[4:]
+
+
+def test_a_batch_that_its_cost_limits() -> None:
+    """It takes as long as the items that fit, not as all that wait."""
+    served = Served(policy=Adaptive(), cost=lambda _: 1.0, max_batch_cost=2.0)
+    tickets = [Ticket(n, cost=1.0, deadline=served.now + 0.014) for n in range(4)]
+    served.core.offer(tickets, served.now)
+    assert served.run().tickets == tickets[:2]
+
+
+def test_a_stop_drops_nobody() -> None:
+    """It serves all that was accepted, until their own time is over."""
+    served = Served(policy=Adaptive(), max_batch_size=50)
+    tickets = served.offer(10, timeout=0.0165)
+    served.core.close(force=False)
+    assert served.run().tickets == tickets
+
+
+def test_targets_that_are_too_short() -> None:
+    """If one item takes more than half of it, batches may take all of it; if it takes more, there is no cap."""
+    for target, size in ((0.016, 6), (0.005, 25)):
+        served = Served(max_batch_size=50, policy=Adaptive(latency_target=target))
+        served.offer(25)
+        assert len(served.run().tickets) == pytest.approx(size, abs=1)
+
+
+def test_a_higher_priority_is_not_behind_all_that_wait() -> None:
+    """It is let in, because it may be in the very next batch."""
+    served = Served(policy=Adaptive(), max_batch_size=10)
+    served.offer(10)
+    batch = served.run()
+    served.offer(30)
+    first = Ticket(0, priority=1, deadline=served.now + 0.050)
+    served.core.offer((first,), served.now)
+    served.finish(batch)
+    assert served.run().tickets[0] is first
+
+
+def test_failed_batches_teach_nothing() -> None:
+    """An outage that ends at once, or after half a minute, says nothing about the model."""
+    served = Served(policy=Adaptive())
+    rule: Any = served.core._rule
+    known = rule.cost.predict(4)
+    for _ in range(20):
+        served.offer(4)
+        batch = served.run()
+        served.now += 30.0
+        list(served.core.finish(batch, Failed(ValueError()), served.now))
+    assert rule.cost.predict(4) == known
+    assert not rule._running
+
+
+def test_a_hold_of_what_has_left() -> None:
+    """The next item is another one: it goes because a slot is free."""
+    loop = Loop(8, 0.0005)
+    loop.run(100)
+    ticket = Ticket(0)
+    loop.core.offer((ticket,), loop.now)
+    assert isinstance(loop.core.decide(loop.now), Wait)
+    loop.core.withdraw(ticket)
+    loop.core.offer((Ticket(1),), loop.now + 100)
+    assert isinstance(loop.core.decide(loop.now + 100), Run)
+    assert loop.core.dispatches()[-1].reason == "idle_slot"
+
+
+def test_the_earliest_deadline_counts() -> None:
+    """Also when it is not that of the oldest item."""
+    loop = Loop(8, 0.0005)
+    loop.run(100)
+    loop.core.offer((Ticket(0),), loop.now)
+    held = loop.core.decide(loop.now)
+    assert isinstance(held, Wait)
+    loop.core.offer((Ticket(1, deadline=loop.now + BATCH + 0.001),), loop.now)
+    earlier = loop.core.decide(loop.now)
+    assert isinstance(earlier, Wait)
+    assert earlier.until <= loop.now + 0.001 < held.until
 
 
 def test_no_hold_makes_an_item_late() -> None:
