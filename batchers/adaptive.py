@@ -104,6 +104,8 @@ class AdaptiveRule(Rule):
         *("_until", "_enough"),
     )
 
+    learns = True
+
     def __init__(
         self, max_hold: float, max_batch_size: int, concurrency: int, target: float | None = None
     ) -> None:

@@ -63,17 +63,8 @@ class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *(
-            "_queue_limit",
-            "_batch_limit",
-            "_slots",
-            "_bisect",
-            "_rule",
-            "_groups",
-            "_deadlines",
-            "_divided",
-            "_in_flight",
-        ),
+        *("_queue_limit", "_slots", "_bisect", "_rule"),
+        *("_groups", "_deadlines", "_divided", "_in_flight"),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
@@ -83,7 +74,6 @@ class Core(Generic[T, S]):
     def __init__(self, options: Options) -> None:
         """Start empty, open and idle."""
         self._queue_limit = options.queue_limit
-        self._batch_limit = options.batch_limit
         self._slots = options.slots
         self._bisect = options.on_error == "bisect"
         self._token = object()
@@ -118,9 +108,8 @@ class Core(Generic[T, S]):
         count = len(tickets)
         if self._closed or self._queued + count > self._queue_limit:
             self._refuse(count)
-        for ticket in tickets:
-            if ticket.deadline < inf and ticket.priority <= 0:  # others do not wait behind all that wait
-                self._refuse_late(count, ticket.deadline, now)
+        if self._rule.learns:
+            self._refuse_late(tickets, now)
         groups = self._groups
         groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
@@ -157,9 +146,10 @@ class Core(Generic[T, S]):
         self.torn = True
         self._now = now
         self._service_time.observe(now - batch.started)
-        size, well = len(batch.tickets), not isinstance(verdict, Failed)
-        self._rule.finished(batch, size, now - batch.started, self._number, now, well=well)
-        self._groups.limit(min(self._rule.most(), self._batch_limit))
+        if self._rule.learns:
+            size, well = len(batch.tickets), not isinstance(verdict, Failed)
+            self._rule.finished(batch, size, now - batch.started, self._number, now, well=well)
+            self._groups.limit(self._rule.most())
         self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
@@ -242,16 +232,17 @@ class Core(Generic[T, S]):
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
             if part:
-                return self._start(part, (), now, "bisect")
+                return self._start(part, now, "bisect")
             if self._queued:
                 earliest: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
                 lane = self._groups.next_to_go(now, self._queued, self._number, earliest, at_once=self._closed)
                 if lane is not None:
-                    if earliest < inf and not self._closed and (late := self._late(lane, now)):
+                    late = self._late(lane, now) if earliest < inf and not self._closed else []
+                    if late:
                         return Expire(late)
                     reason = self._reason(lane)
                     tickets = self._take(lane, now)
-                    return self._start(tickets, [ticket.arrived for ticket in tickets], now, reason)
+                    return self._start(tickets, now, reason)
         if self.done:
             return Done()
         return Wait(self.due)
@@ -352,10 +343,12 @@ class Core(Generic[T, S]):
             return "full" if lane.has_most else "cost"
         return "drain" if self._closed else self._rule.reason
 
-    def _start(self, tickets: list[Ticket[T]], arrivals: Sequence[float], now: float, reason: Reason) -> Run[T]:
+    def _start(self, tickets: list[Ticket[T]], now: float, reason: Reason) -> Run[T]:
         batch = Batch(tickets, now)
         self._in_flight[batch] = None
-        self._rule.started(batch, arrivals, now)
+        if self._rule.learns:
+            arrivals = () if reason == "bisect" else [ticket.arrived for ticket in tickets]
+            self._rule.started(batch, arrivals, now)
         self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))
@@ -414,8 +407,8 @@ class Core(Generic[T, S]):
 
         The last one is let go: the prediction may be out of date, and only batches can tell.
         """
-        settled = []
-        while lane.size > 1:
+        settled: list[tuple[Ticket[T], Err]] = []
+        while self._rule.learns and lane.size > 1:
             ends = now + self._rule.seconds_for(lane.next_size)
             ticket = lane.head()
             if ticket.deadline >= ends:
@@ -453,11 +446,16 @@ class Core(Generic[T, S]):
 
     # Refusals
 
-    def _refuse_late(self, count: int, deadline: float, now: float) -> None:
+    def _refuse_late(self, tickets: Sequence[Ticket[T]], now: float) -> None:
         """Refuse what cannot be in time, as far as anything is known: waiting would be for nothing."""
-        ends = self._rule.answered_at(self._queued + count - 1, now)
+        # Items of a higher priority do not wait behind all that wait.
+        deadline = min((ticket.deadline for ticket in tickets if ticket.priority <= 0), default=inf)
         # Idle, it lets everything in: what it knows may be out of date, and only batches can tell.
-        if ends > deadline and not self.idle:
+        if deadline == inf or self.idle:
+            return
+        count = len(tickets)
+        ends = self._rule.answered_at(self._queued + count - 1, now)
+        if ends > deadline:
             self._rejected += count
             seconds = min(max(ends - deadline, SHORTEST), LONGEST)
             msg = (

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from .errors import OptionError
 
@@ -30,6 +30,9 @@ class Rule(ABC):
     """What a policy decides for one batcher, from what it has seen there. Times are seconds of its clock."""
 
     __slots__ = ("reason",)
+
+    learns: ClassVar[bool] = False
+    """Whether it wants to hear of batches, and says what it expects."""
 
     reason: Reason
     """Why the batch that goes now does; set by `hold` when it lets one go."""
