@@ -124,8 +124,9 @@ class AsyncioBatcher(Batcher[T, S]):
                     self._end()
                     return None
                 if isinstance(decision, Run):
-                    if task is not None:
+                    if task is not None:  # None: a task factory has made something else
                         self._tasks[task] = decision.batch
+                    if self._is_async:
                         self._ask_next(home)
                     return decision.batch
             deliver(decision.settled, home)
@@ -166,7 +167,9 @@ class AsyncioBatcher(Batcher[T, S]):
         except BaseException:
             work.close()
             raise
-        if not task.done():  # an eager task factory may have run it already
+        if task.done():  # an eager task factory has run it already
+            self._tasks.pop(task, None)
+        else:
             self._tasks.setdefault(task, None)
             task.add_done_callback(self._ended, context=Context())
 

@@ -200,3 +200,33 @@ async def test_an_interrupt_between_decision_and_batch(monkeypatch: pytest.Monke
     assert second == 2
     await batcher.stop()
     assert batcher._tasks == {}
+
+
+def test_a_factory_that_runs_to_the_end() -> None:
+    """It returns what is done already, and is no task for asyncio: nothing is kept of it, and all are served."""
+
+    async def work(items: list[int]) -> list[int]:
+        return items
+
+    class Done(asyncio.Future[None]):
+        def set_name(self, name: str) -> None:
+            """Take a name, as every task must."""
+
+    def at_once(loop: asyncio.AbstractEventLoop, work: Any, **_: Any) -> Any:
+        if not work.__qualname__.endswith("_work"):
+            return asyncio.Task(work, loop=loop)
+        with pytest.raises(StopIteration):
+            work.send(None)
+        done = Done(loop=loop)
+        done.set_result(None)
+        return done
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(at_once)
+        batcher: AsyncioBatcher[int, int] = AsyncioBatcher(work, max_batch_size=3)
+        for _ in range(2):
+            assert await asyncio.gather(*(batcher.process(n) for n in range(10))) == list(range(10))
+        assert batcher._tasks == {}
+        await batcher.stop()
+
+    asyncio.run(main())
