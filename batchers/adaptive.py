@@ -6,13 +6,8 @@ Theory of operation
 With one batch in flight and independent callers, taking what waits is within 0.7 % of the best that any rule can
 do (`Greedy`). It is far from it in two cases, and there this rule holds a free slot for a moment:
 
-*Cohorts.* Callers that come back as soon as they have their answer (a pool of workers, a load generator) split
-under Greedy into two halves: one runs, the other waits, and each pays for the other's batch. When a batch ends,
-its callers are about to return. The rule learns how many items come within d seconds after the end of a batch,
-for each item of that batch and for several d. Where they are more than would come in d seconds at an even rate,
-they are a cohort. Holding n items for d - t seconds costs n * (d - t) of waiting; each of the items that come in
-time saves a batch time. It holds while the best d gains more than it costs, and lets the batch go as soon as those
-that were expected have come. Independent callers come evenly, so their batches go at once.
+*Cohorts.* Callers that come back as soon as they have their answer lock into two halves that wait for each other.
+With one batch in flight the rule waits for all of them where it has seen that more are served then: `cohort`.
 
 *Several batches in flight.* Greedy's batches bunch, like buses: a batch that starts right behind another finds few
 items. The rule keeps the starts tau / c apart, while more items than wait now are going to come before a slot
@@ -22,35 +17,21 @@ is free anyway.
 item waits for one batch and then for its own; what cannot be in time is refused when it comes; what the next batch
 would make late is dropped when that batch goes; and no hold makes an item late. Batches are not made smaller for
 an old item: under overload that leads to batches of one (as Nexus found, SOSP 2019).
-
-What is learned is seen whatever the rule does, so it never has to try anything out.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from .cohort import Cohort
 from .cost_model import CostModel
 from .errors import OptionError
 from .policy import Policy, Rule
 
-SHORTEST = 0.0001
-"""Seconds: the first time after the end of a batch at which arrivals are counted."""
-
-STEP = 1.5
-"""Each further one is so many times as long, up to `max_hold`: cohorts of all sizes have a scale of their own."""
-
 LEARNED = 0.05
-"""The weight of the newest batch in the numbers of arrivals."""
-
-WORTH = 0.8
-"""Expected items that are never worth a hold."""
-
-BURST = 2.0
-"""So many times as many arrivals as at an even rate are a cohort."""
+"""The weight of the newest batch in the rate of arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +78,8 @@ class AdaptiveRule(Rule):
     """What `Adaptive` has learned of one batcher."""
 
     __slots__ = (
-        *("cost", "_max_hold", "_most", "_slots", "_target"),
-        *("_grid", "_returned", "_left", "_counts", "_come", "_span"),
-        *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then"),
+        *("cost", "_cohort", "_max_hold", "_most", "_slots", "_target"),
+        *("_come", "_span", "_ended", "_accepted_then"),
         *("_running", "_parts", "_last_start", "_last_size"),
         *("_until", "_enough"),
     )
@@ -116,17 +96,9 @@ class AdaptiveRule(Rule):
         self._most = max_batch_size
         self._slots = concurrency
         self._target = target
-        self._grid: list[float] = []
-        span = SHORTEST
-        while span < max_hold:
-            self._grid.append(span)
-            span *= STEP
-        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a batch
-        self._left = 0.0  # items of those batches
-        self._counts = [0] * len(self._grid)  # the same, after the last end but one, so far
+        self._cohort = Cohort(max_hold, max_batch_size)
         self._come = self._span = 0.0  # items between ends of batches, and the seconds
-        self._ended = self._ended_before = -inf
-        self._size = self._size_before = 0  # of the batches that ended then
+        self._ended = -inf
         self._accepted_then = 0
         self._running: dict[object, float] = {}  # batches, and when each will probably end
         self._parts: set[object] = set()  # of them, those that are parts of a failed one
@@ -135,29 +107,16 @@ class AdaptiveRule(Rule):
         self._until = -inf  # of the hold that lasts; -inf: there is none
         self._enough = 0  # accepted items with which it is over
 
-    def started(self, batch: object, arrivals: Sequence[float], now: float) -> None:
-        """Count those who came back after the last two ends of batches."""
+    def started(self, batch: object, arrivals: Sequence[float], accepted: int, now: float) -> None:
+        """Note when it will probably end; and who came back."""
         self._last_start = now
         self._last_size = len(arrivals) or self._last_size
         self._running[batch] = now + self.cost.predict(self._last_size)
         self._end_hold()
         if not arrivals:
             self._parts.add(batch)
-        elif self._slots == 1 and self._ended > -inf:
-            self._count(arrivals)
-
-    def _count(self, arrivals: Sequence[float]) -> None:
-        times = sorted(arrivals)  # they are in order already, but for priorities
-        before = self._ended_before
-        if before > -inf:
-            start = bisect_right(times, before)
-            end = bisect_right(times, self._ended)
-            self._left += LEARNED * (self._size_before - self._left)
-            for place, span in enumerate(self._grid):
-                count = self._counts[place] + min(bisect_right(times, before + span), end) - min(start, end)
-                self._returned[place] += LEARNED * (count - self._returned[place])
-        start = bisect_right(times, self._ended)
-        self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
+        elif self._slots == 1:
+            self._cohort.started(arrivals, accepted)
 
     def finished(self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool) -> None:
         """Learn how long it took, and how many have come meanwhile; not from what is no batch like others."""
@@ -170,9 +129,16 @@ class AdaptiveRule(Rule):
         if self._ended > -inf:
             self._come += LEARNED * (accepted - self._accepted_then - self._come)
             self._span += LEARNED * (now - self._ended - self._span)
-        self._ended_before, self._ended = self._ended, now
-        self._size_before, self._size = self._size, size
+        self._ended = now
         self._accepted_then = accepted
+        if self._slots == 1:
+            self._cohort.finished(size, accepted, self._rate, now)
+        self._end_hold()
+
+    def allow(self, concurrency: int) -> None:
+        """Keep batches apart from now on, or wait for cohorts."""
+        self._slots = concurrency
+        self._cohort = Cohort(self._max_hold, self._most)
         self._end_hold()
 
     def _end_hold(self) -> None:
@@ -214,23 +180,9 @@ class AdaptiveRule(Rule):
         return -inf
 
     def _for_cohort(self, waiting: int, accepted: int, now: float) -> float:
-        """Return the end of the hold that gains most."""
-        ended, rate = self._ended, self._rate
-        come = accepted - self._accepted_then
+        """Return the time until which callers may come back."""
         room = self.most() - waiting
-        batch = self.cost.predict(waiting)
-        best, until, enough = 0.0, -inf, 0
-        share = self._size / self._left if self._left else 0.0
-        for span, returned in zip(self._grid, self._returned, strict=True):
-            expected = share * returned
-            left = ended + span - now
-            more = expected - come
-            if left <= 0 or more < WORTH or returned < BURST * rate * span:
-                continue
-            gain = batch * min(more, room) - waiting * left
-            if gain > best:
-                best, until = gain, ended + span
-                enough = accepted + min(int(more - WORTH) + 1, room)
+        until, enough = self._cohort.hold(waiting, accepted, self._rate, self.cost, room, now)
         if until > -inf:
             self.reason = "cohort"
         self._until, self._enough = until, enough

@@ -273,7 +273,7 @@ class AsyncioBatcher(Batcher[T, S]):
     def _own_workers(self) -> calls.Workers:
         """Return the threads for sync functions. Lock held."""
         if self._workers is None:
-            self._workers = calls.Workers(self._options.slots, f"{self.name}-worker")
+            self._workers = calls.Workers(self._options.most_slots, f"{self.name}-worker")
             self._finally(self._workers.stop_soon)
         return self._workers
 

@@ -36,6 +36,7 @@ Four rules hold between any two events, and the tests check them after every one
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -50,6 +51,7 @@ from .options import Options
 from .order import Order
 from .outcomes import Err, Failed, Verdict
 from .policy import REASONS, Reason
+from .speed_up import SpeedUp
 from .stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
 
 T = TypeVar("T")
@@ -63,7 +65,7 @@ class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_queue_limit", "_slots", "_bisect", "_rule"),
+        *("_queue_limit", "_slots", "_speed_up", "_bisect", "_rule"),
         *("_groups", "_deadlines", "_divided", "_in_flight"),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
@@ -75,6 +77,7 @@ class Core(Generic[T, S]):
         """Start empty, open and idle."""
         self._queue_limit = options.queue_limit
         self._slots = options.slots
+        self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._bisect = options.on_error == "bisect"
         self._token = object()
         self._rule = options.rule()
@@ -150,6 +153,8 @@ class Core(Generic[T, S]):
             size, well = len(batch.tickets), not isinstance(verdict, Failed)
             self._rule.finished(batch, size, now - batch.started, self._number, now, well=well)
             self._groups.limit(self._rule.most())
+        if self._speed_up is not None:
+            self._learn_speed_up(self._speed_up, batch, now, well=not isinstance(verdict, Failed))
         self._drain.observe(len(batch.tickets), batch.started, now)
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
@@ -319,6 +324,7 @@ class Core(Generic[T, S]):
             queue_wait=self._queue_wait.snapshot(),
             service_time=self._service_time.snapshot(),
             reasons=dict(self._reasons),
+            concurrency=self._slots if self._slots < sys.maxsize else -1,
         )
 
     def dispatches(self) -> list[Dispatch]:
@@ -348,7 +354,9 @@ class Core(Generic[T, S]):
         self._in_flight[batch] = None
         if self._rule.learns:
             arrivals = () if reason == "bisect" else [ticket.arrived for ticket in tickets]
-            self._rule.started(batch, arrivals, now)
+            self._rule.started(batch, arrivals, self._number, now)
+        if self._speed_up is not None:
+            self._speed_up.started(batch, now)
         self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))
@@ -358,6 +366,13 @@ class Core(Generic[T, S]):
         )
         self.torn = False
         return Run(batch)
+
+    def _learn_speed_up(self, speed_up: SpeedUp, batch: Batch[T], now: float, *, well: bool) -> None:
+        size = len(batch.tickets)
+        speed_up.finished(batch, size, now - batch.started, self._queued, now, well=well)
+        if speed_up.slots != self._slots:
+            self._slots = speed_up.slots
+            self._rule.allow(self._slots)
 
     def _next_divided(self) -> list[Ticket[T]]:
         while self._divided:

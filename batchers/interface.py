@@ -16,7 +16,7 @@ from .decisions import Dispatch
 from .delivery import Group, Waiter
 from .errors import BatcherError, OptionError
 from .machinery import Machinery, Withdrawal
-from .options import OnError, Options
+from .options import Concurrency, OnError, Options
 from .policy import Policy
 from .stats import BatcherStats
 
@@ -73,7 +73,7 @@ class Batcher(Machinery[T, S]):
         max_batch_size: int = 256,
         max_queue_time: float | None = None,
         policy: Policy | None = None,
-        concurrency: int = 1,
+        concurrency: Concurrency = 1,
         max_queue_size: int = 1024,
         timeout: float | None = None,
         group_by: Callable[[T], Hashable] | None = None,

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from .adaptive import Adaptive
 from .errors import OptionError
 from .policy import Greedy, Policy, Rule, Window
+from .speed_up import LIMIT
 
+Concurrency: TypeAlias = int | Literal["auto"]
 OnError = Literal["fail", "bisect"]
 
 
@@ -21,7 +23,7 @@ class BatcherOptions(TypedDict, total=False):
     max_batch_size: int
     max_queue_time: float | None
     policy: Policy | None
-    concurrency: int
+    concurrency: Concurrency
     max_queue_size: int
     timeout: float | None
     group_by: Callable[[Any], Hashable] | None
@@ -46,9 +48,10 @@ class Options:
     """When a batch that is not full goes: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None: `Greedy()`.
     Not together with `max_queue_time`."""
 
-    concurrency: int = 1
-    """Batches in flight at most: 1 or more; -1: no limit. Default 1. More than one pays only where the
-    model really runs batches in parallel (several devices, a pool of processes). (Promise 4.)"""
+    concurrency: Concurrency = 1
+    """Batches in flight at most: 1 or more; -1: no limit; "auto": as many as measurements under load show to be
+    worth it, up to 8. Default 1. More than one pays only where the model really runs batches in parallel
+    (several devices, a pool of processes). (Promise 4.)"""
 
     max_queue_size: int = 1024
     """Items that wait at most, not counting those in running batches: 1 or more; -1: no limit.
@@ -85,7 +88,8 @@ class Options:
     def __post_init__(self) -> None:
         """Check every option by itself, then the pairs."""
         _whole("max_batch_size", self.max_batch_size)
-        _whole("concurrency", self.concurrency)
+        if self.concurrency != "auto":
+            _whole("concurrency", self.concurrency, 'or "auto"')
         _whole("max_queue_size", self.max_queue_size)
         _positive("timeout", self.timeout)
         _positive("max_batch_cost", self.max_batch_cost)
@@ -117,8 +121,13 @@ class Options:
 
     @property
     def slots(self) -> int:
-        """`concurrency` as a number that -1 makes endless."""
-        return _limit(self.concurrency)
+        """`concurrency` as a number that -1 makes endless; "auto" begins with one."""
+        return 1 if self.concurrency == "auto" else _limit(self.concurrency)
+
+    @property
+    def most_slots(self) -> int:
+        """Batches that can ever be in flight."""
+        return LIMIT if self.concurrency == "auto" else self.slots
 
     @property
     def queue_limit(self) -> int:
@@ -141,9 +150,10 @@ def _limit(value: int) -> int:
     return sys.maxsize if value == -1 else value
 
 
-def _whole(option: str, value: object) -> None:
+def _whole(option: str, value: object, also: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
-        msg = f"{option} must be a whole number, 1 or more, or -1 for no limit, not {value!r}"
+        more = f", {also}" if also else ""
+        msg = f"{option} must be a whole number, 1 or more, or -1 for no limit{more}, not {value!r}"
         raise OptionError(msg)
 
 

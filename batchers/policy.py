@@ -48,13 +48,18 @@ class Rule(ABC):
         made. While nothing changes, the answer stays the same.
         """
 
-    def started(self, batch: object, arrivals: Sequence[float], now: float) -> None:  # noqa: B027 - most learn nothing
+    def started(  # noqa: B027 - most learn nothing
+        self, batch: object, arrivals: Sequence[float], accepted: int, now: float
+    ) -> None:
         """Learn that a batch of items that arrived at these times goes; of none: a part of a failed one."""
 
     def finished(  # noqa: B027 - as above
         self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool
     ) -> None:
         """Learn that a batch of so many items has ended, after so many seconds, and whether it ended well."""
+
+    def allow(self, concurrency: int) -> None:  # noqa: B027 - as above
+        """Learn that so many batches may be in flight from now on."""
 
     # What is expected; without any idea nothing is refused, and nothing dropped
 

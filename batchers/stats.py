@@ -125,3 +125,6 @@ class BatcherStats:
 
     reasons: dict[Reason, int] = field(hash=False)
     """Started batches by the reason for which they went; the sum is `batches`."""
+
+    concurrency: int
+    """Batches that may be in flight now: the option, or what "auto" has chosen; -1: no limit."""

@@ -18,7 +18,8 @@ LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
 LAYERS = [
     {"errors"},
     {"policy", "cost_model", "order", "drain", "lifetime"},
-    {"adaptive", "stats", "outcomes", "lanes"},
+    {"cohort", "speed_up", "stats", "outcomes", "lanes"},
+    {"adaptive"},
     {"options"},
     {"decisions", "groups"},
     {"core"},
@@ -30,7 +31,20 @@ LAYERS = [
     {"decorator"},
     {"__init__"},
 ]
-PURE = {"adaptive", "core", "cost_model", "decisions", "drain", "groups", "lanes", "order", "outcomes", "policy"}
+PURE = {
+    "adaptive",
+    "cohort",
+    "core",
+    "cost_model",
+    "decisions",
+    "drain",
+    "groups",
+    "lanes",
+    "order",
+    "outcomes",
+    "policy",
+    "speed_up",
+}
 IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
 
 

@@ -1,0 +1,223 @@
+"""Pure: whether the callers of a batch come back together, and until when a free slot waits for them.
+
+Theory of operation
+===================
+
+Callers that come back as soon as they have their answer (a pool of workers, a load generator) split under a greedy
+rule into two halves: one runs, the other waits, and each pays for the other's batch. Waiting once for all of them
+makes them one cohort, and then every batch has them all. Whether that pays cannot be seen beforehand: with
+a batch under way callers come back more slowly, because they and the batch share processors; and where reading
+requests takes as long as a batch, two halves are a pipeline that is better left alone. So it is tried:
+
+    watching    nothing is held. After some batches that left callers waiting: trying
+    trying      a few batches are held until all callers that were seen are there. Then, if the batcher served more
+                of them a second than before: holding; else watching, for longer than before
+    holding     batches are held while the hold gains more than it costs; watching again, as soon as callers wait
+                longer for their next answer than they did before
+
+While a cohort runs, nobody of it can come: arrivals during a batch are strangers, who come when they like. Where
+they are more than a few, there is no cohort, and both trying and holding end at once. With independent callers
+that is after a batch or two.
+
+What a hold gains: with n items waiting, k more expected within d seconds and a batch time of tau, it costs
+n * d, and saves k * tau. How many come within d seconds after the end of a batch is learned while batches are
+held, for each item of that batch and for several d.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import inf
+from typing import Literal
+
+from .cost_model import CostModel
+
+SHORTEST = 0.0001
+"""Seconds: the first time after the end of a batch at which arrivals are counted."""
+
+STEP = 1.5
+"""Each further one is so many times as long, up to `max_hold`: cohorts of all sizes have a scale of their own."""
+
+LEARNED = 0.05
+"""The weight of the newest batch in all averages."""
+
+LEAST = 0.8
+"""Expected items that are never worth a hold."""
+
+FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 64, 4, 4096
+"""Batches that are watched before the first trial; after the first that failed; so many times as many after each
+further one; at most."""
+
+TRIAL = 8
+"""Batches."""
+
+GAIN = 1.05
+"""A trial has to serve so many times as many items a second."""
+
+LOSS = 1.1
+"""The time between a caller's answers may become so many times as long as before the trial."""
+
+STRANGERS = 0.25
+"""Arrivals during batches, for each item of those batches, from which on there is no cohort."""
+
+CHANGE = 2.0
+"""So many times as many callers, or as few, are other callers: what a trial has shown does not count."""
+
+
+class Cohort:
+    """The callers of a batcher with one batch in flight."""
+
+    __slots__ = (
+        *("_most", "_max_hold", "_grid", "_returned", "_left", "_counts"),
+        *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then", "_accepted_at_start"),
+        *("_mode", "_asked", "_together", "_callers", "_pause", "_watch", "_callers_then"),
+        *("_batches", "_items", "_strangers", "_served", "_since", "_rate_before", "_loop_before"),
+    )
+
+    def __init__(self, max_hold: float, most: int) -> None:
+        """Know nobody: nothing is held. No hold is longer than `max_hold`, and no batch larger than `most`."""
+        self._most = most
+        self._max_hold = max_hold
+        self._grid: list[float] = []
+        span = SHORTEST
+        while span < max_hold:
+            self._grid.append(span)
+            span *= STEP
+        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
+        self._left = 0.0  # items of those batches
+        self._counts = [0] * len(self._grid)  # the same, after the last end but one, so far
+        self._ended = self._ended_before = -inf
+        self._size = self._size_before = 0  # of the batches that ended then
+        self._accepted_then = self._accepted_at_start = 0
+        self._mode: Literal["watching", "trying", "holding"] = "watching"
+        self._asked = True  # whether there was a question since the last end
+        self._together = 0  # callers that waited or had their answer when the last batch ended
+        self._callers = 0.0  # the same, in the mean
+        self._pause = FIRST_PAUSE
+        self._watch = FIRST_PAUSE  # batches until the next trial
+        self._callers_then = 0.0  # when the last trial failed
+        self._batches = 0  # of the trial
+        self._items = self._strangers = 0.0  # in held batches, and who came while these ran
+        self._served = 0  # in the trial, but for its first batch, whose callers had gathered before
+        self._since = -inf  # the end of that one
+        self._rate_before = self._loop_before = 0.0
+
+    # What is seen
+
+    def started(self, arrivals: Sequence[float], accepted: int) -> None:
+        """Count those who came back after the last two ends of batches, where it matters."""
+        self._accepted_at_start = accepted
+        if self._mode == "watching":
+            return
+        times = sorted(arrivals)  # they are in order already, but for priorities
+        before = self._ended_before
+        if before > -inf:
+            start = bisect_right(times, before)
+            end = bisect_right(times, self._ended)
+            self._left += LEARNED * (self._size_before - self._left)
+            for place, span in enumerate(self._grid):
+                count = self._counts[place] + min(bisect_right(times, before + span), end) - min(start, end)
+                self._returned[place] += LEARNED * (count - self._returned[place])
+        start = bisect_right(times, self._ended)
+        self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
+
+    def finished(self, size: int, accepted: int, rate: float, now: float) -> None:
+        """Judge what a hold was worth. `rate`: arrivals a second, in the mean."""
+        self._ended_before, self._ended = self._ended, now
+        self._size_before, self._size = self._size, size
+        self._accepted_then = accepted
+        self._asked = False
+        if self._mode == "watching":
+            return
+        missing = max(self._together - self._most, 0)  # who had no place
+        self._strangers += max(accepted - self._accepted_at_start - missing, 0)
+        self._items += size
+        if self._strangers > STRANGERS * self._items + 1:
+            self._give_up(failed=True)
+        elif self._mode == "trying":
+            self._try(size, now)
+        else:
+            self._items *= 1 - LEARNED
+            self._strangers *= 1 - LEARNED
+            if rate > 0 and self._callers / rate > LOSS * self._loop_before:
+                self._give_up(failed=False)
+
+    def _try(self, size: int, now: float) -> None:
+        self._batches += 1
+        if self._batches == 1:
+            self._since = now
+            return
+        self._served += size
+        if self._batches < TRIAL:
+            return
+        if self._served > GAIN * self._rate_before * (now - self._since):
+            self._mode = "holding"
+        else:
+            self._give_up(failed=True)
+
+    def _give_up(self, *, failed: bool) -> None:
+        self._mode = "watching"
+        self._callers_then = self._callers
+        self._pause = min(max(MORE_PAUSE * self._pause, PAUSE), LONGEST_PAUSE) if failed else FIRST_PAUSE
+        self._watch = self._pause
+
+    # What is decided
+
+    def hold(  # noqa: PLR0917 - as `Rule.hold`
+        self, waiting: int, accepted: int, rate: float, cost: CostModel, room: int, now: float
+    ) -> tuple[float, int]:
+        """Return until when a batch of `waiting` items is held, and with how many accepted items the hold is over.
+
+        -inf: not at all. `room`: items that it has place for.
+        """
+        if not self._asked:
+            self._asked = True
+            self._look(max(waiting - (accepted - self._accepted_then), 0), rate)
+        if self._mode == "watching":
+            return -inf, 0
+        if self._mode == "trying":
+            return self._for_all(waiting, accepted, cost, room, now)
+        return self._best(waiting, accepted, cost, room, now)
+
+    def _look(self, left: int, rate: float) -> None:
+        """Begin a trial when it is time for one, after a batch that left so many waiting."""
+        self._together = left + self._size
+        self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
+        if self._mode != "watching" or not left or not rate:
+            return
+        if self._pause > PAUSE and not 1 / CHANGE < self._callers / self._callers_then < CHANGE:
+            self._pause = PAUSE
+            self._watch = min(self._watch, PAUSE)
+        self._watch -= 1
+        if self._watch <= 0:
+            self._mode = "trying"
+            self._batches = self._served = 0
+            self._items = self._strangers = 0.0
+            self._ended_before = -inf  # what is learned of returns begins here
+            self._returned = [0.0] * len(self._grid)
+            self._left = 0.0
+            self._rate_before, self._loop_before = rate, self._callers / rate
+
+    def _for_all(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
+        """Hold until all are there that were there when the batch before ended; a batch time at most."""
+        missing = min(self._together - waiting, room)
+        until = self._ended + min(cost.predict(waiting), self._max_hold)
+        return (until, accepted + missing) if missing > 0 and until > now else (-inf, 0)
+
+    def _best(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
+        """Return the end of the hold that gains most."""
+        come = accepted - self._accepted_then
+        batch = cost.predict(waiting)
+        best, until, enough = 0.0, -inf, 0
+        share = self._size / self._left if self._left else 0.0
+        for span, returned in zip(self._grid, self._returned, strict=True):
+            left = self._ended + span - now
+            more = share * returned - come
+            if left <= 0 or more < LEAST:
+                continue
+            gain = batch * min(more, room) - waiting * left
+            if gain > best:
+                best, until = gain, self._ended + span
+                enough = accepted + min(int(more - LEAST) + 1, room)
+        return until, enough
