@@ -10,8 +10,8 @@ do (`Greedy`). It is far from it in two cases, and there this rule holds a free 
 With one batch in flight the rule waits for all of them where it has seen that more are served then: `cohort`.
 
 *Several batches in flight.* Greedy's batches bunch, like buses: a batch that starts right behind another finds few
-items. The rule keeps the starts tau / c apart, while more items than wait now are going to come before a slot
-is free anyway.
+items. The rule starts a batch when it lies evenly between the last start and the next end, unless fewer items are
+going to come until that end than wait now. In the long run the starts are then a batch time / c apart.
 
 *Deadlines.* With a time for each call the rule looks ahead: a batch may take half of that time at most, for an
 item waits for one batch and then for its own; what cannot be in time is refused when it comes; what the next batch
@@ -189,12 +189,13 @@ class AdaptiveRule(Rule):
         return until
 
     def _apart(self, waiting: int, accepted: int, now: float) -> float:
-        """Return the time at which the next batch has its distance from the one before."""
-        batch = self.cost.predict(self._last_size)
-        until = self._last_start + min(batch / self._slots, self._max_hold)
+        """Return the time that lies evenly between the last start and the next end, for each free slot."""
+        free = self._slots - len(self._running)
+        end = max(min(self._running.values()), now)
+        until = self._last_start + min((end - self._last_start) / (free + 1), self._max_hold)
         rate = self._rate
         if rate > 0:  # by then fewer will come before a slot is free anyway than wait now
-            until = min(until, self._last_start + batch - waiting / rate)
+            until = min(until, end - waiting / rate)
         if until <= now:
             return -inf
         self.reason = "spacing"

@@ -96,7 +96,7 @@ class Core(Generic[T, S]):
         self._queue_wait = Histogram(TIME_BOUNDS)
         self._service_time = Histogram(TIME_BOUNDS)
         self._drain = DrainRate()
-        self._dispatches: deque[Dispatch] = deque(maxlen=DISPATCHES_KEPT)
+        self._dispatches: deque[tuple[Dispatch, list[float]]] = deque(maxlen=DISPATCHES_KEPT)
         self._reasons: dict[Reason, int] = dict.fromkeys(REASONS, 0)
         self._now = -inf  # the time of the last event
 
@@ -148,6 +148,7 @@ class Core(Generic[T, S]):
             return ()
         self.torn = True
         self._now = now
+        batch.took.append(now - batch.started)
         self._service_time.observe(now - batch.started)
         if self._rule.learns:
             size, well = len(batch.tickets), not isinstance(verdict, Failed)
@@ -329,7 +330,7 @@ class Core(Generic[T, S]):
 
     def dispatches(self) -> list[Dispatch]:
         """Return the last starts of batches, oldest first."""
-        return list(self._dispatches)
+        return [start._replace(seconds=took[0]) if took else start for start, took in self._dispatches]
 
     # Batches
 
@@ -361,9 +362,9 @@ class Core(Generic[T, S]):
         self._batches += 1
         self._batch_size.observe(len(tickets))
         self._reasons[reason] += 1
-        self._dispatches.append(
-            Dispatch(now, len(tickets), reason, now - tickets[0].arrived, self._queued, len(self._in_flight))
-        )
+        waited = now - tickets[0].arrived
+        start = Dispatch(now, len(tickets), reason, waited, self._queued, len(self._in_flight))
+        self._dispatches.append((start, batch.took))
         self.torn = False
         return Run(batch)
 

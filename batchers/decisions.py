@@ -36,17 +36,21 @@ class Dispatch(NamedTuple):
     in_flight: int
     """Batches that ran then, this one too."""
 
+    seconds: float | None = None
+    """That the batch took; None: it runs still."""
+
 
 class Batch(Generic[T]):
     """Tickets that run together, and their items as they were when the batch was formed."""
 
-    __slots__ = ("items", "started", "tickets")
+    __slots__ = ("items", "started", "tickets", "took")
 
     def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
         """Group tickets that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
         self.tickets = tickets
         self.items: list[T] = [ticket.item for ticket in tickets]  # type: ignore[misc]  # RUNNING: it has one
         self.started = started
+        self.took: list[float] = []  # its seconds, when it has ended
 
 
 class Run(Generic[T]):

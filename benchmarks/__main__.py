@@ -1,7 +1,8 @@
-"""`python -m benchmarks quick|all|load|latency|micro|peers|start|report`: measure what is missing, then report.
+"""`python -m benchmarks quick|all|report`, or a part: measure what is missing, then report.
 
-An interrupted run goes on where it was: what is in `assets/results` of the same scale, code, machine and packages
-is kept. `--again` measures anew. `cell` makes one load measurement of your own, `simulate` one in virtual time.
+The parts are load, latency, micro, peers, policies and start. An interrupted run goes on where it was: what is in
+`assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew. `cell` makes one
+load measurement of your own, `simulate` one in virtual time.
 """
 
 from __future__ import annotations
@@ -39,16 +40,24 @@ from .micro.run import measure as measure_micro
 from .peers import plan as peers_plan
 from .peers.http import ServerResult
 from .peers.http import measure as measure_server
+from .policies import plan as policies_plan
+from .policies.closed_loop import LoopResult
+from .policies.closed_loop import measure as measure_loop
+from .policies.simulated import SimulatedResult
+from .policies.simulated import measure as measure_case
 from .results import Result, ResultFileError, read, write
 from .scale import Scale
 from .start import run as start
 from .start.run import StartResult
 from .theory import command as simulation
 
-PARTS = ("load", "latency", "micro", "peers", "start")
+PARTS = ("load", "latency", "micro", "peers", "policies", "start")
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
+
+SIMULATION = 15.0
+"""Seconds for one simulated case with all policies, for the estimate."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
     ]
     latency = [
         Measurement(name, RateResult, rate.estimate, partial(measure_rate, rate, port), _is_whole("rate", rate))
-        for name, rate in latency_plan.rates(scale).items()
+        for name, rate in (latency_plan.rates(scale) | policies_plan.rates(scale)).items()
     ]
     micro = [
         Measurement(name, MicroResult, group.seconds, partial(measure_micro, group), _is_whole("group", group))
@@ -93,6 +102,14 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         )
         for name, visit in peers_plan.visits(scale).items()
     ]
+    simulated = [
+        Measurement(name, SimulatedResult, SIMULATION, partial(measure_case, case), _is_whole("case", case))
+        for name, case in policies_plan.cases(scale).items()
+    ]
+    loops = [
+        Measurement(name, LoopResult, loop.estimate, partial(measure_loop, loop, port), _is_whole("loop", loop))
+        for name, loop in policies_plan.loops(scale).items()
+    ]
     repeats = start.repeats(scale)
     starts = [
         Measurement(
@@ -103,7 +120,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
             _is_whole("repeats", repeats),
         )
     ]
-    return [*load, *latency, *micro, *peers, *starts]
+    return [*load, *latency, *micro, *peers, *simulated, *loops, *starts]
 
 
 def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:

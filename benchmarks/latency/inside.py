@@ -11,7 +11,8 @@ import time
 
 import psutil
 
-from batchers import BatcherOptions, create_batcher
+from batchers import Adaptive, BatcherOptions, Greedy, create_batcher
+from benchmarks.theory.fit import fit
 from server.model import Emulated
 
 from .open_loop import offer
@@ -25,7 +26,11 @@ async def main(load: Load) -> Run:
     def predict(rows: list[list[float]]) -> list[object]:
         return list(model.predict(rows))
 
-    limits: BatcherOptions = {"max_batch_size": load.max_batch_size, "max_queue_size": load.max_queue_size}
+    limits: BatcherOptions = {
+        "max_batch_size": load.max_batch_size,
+        "max_queue_size": load.max_queue_size,
+        "policy": Adaptive() if load.policy == "adaptive" else Greedy(),
+    }
     async with create_batcher(load.backend, predict, **limits) as batcher:
 
         async def call() -> None:
@@ -35,8 +40,9 @@ async def main(load: Load) -> Run:
         seen = await offer(load.arrivals, call)
         used = time.process_time() - before
         stats = batcher.stats()
+        line = fit((start.items, start.seconds) for start in batcher.decisions())
     sizes = sizes_of(stats.batch_size.counts, stats.batch_size.total)
-    return summarise(load.arrivals, seen, sizes, used, psutil.Process().memory_info().rss)
+    return summarise(load.arrivals, seen, sizes, used, psutil.Process().memory_info().rss, line)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ def rates(scale: Scale) -> dict[str, Rate]:
     found: dict[str, Rate] = {}
     seconds, repeats = (6.0, 5) if full else (3.0, 1)
 
-    def add(name: str, place: Place, model_call: ModelCall, rate: float, **limits: int) -> None:
+    def add(name: str, place: Place, model_call: ModelCall, rate: float, queue: int = 0) -> None:
         # Above its capacity a server settles when the queue is full.
-        excess = max(rate - CAPACITY, 0) if "max_batch_size" in limits else 0
-        fill = limits["max_queue_size"] / excess if excess else 0.0
+        excess = max(rate - CAPACITY, 0) if queue else 0
+        fill = queue / excess if excess else 0.0
         found[f"latency/{name}-{rate:.0f}"] = Rate(
             place=place,
             model_call=model_call,
@@ -32,7 +32,8 @@ def rates(scale: Scale) -> dict[str, Rate]:
             seconds=round(seconds + fill, 1),
             settle=round(1.0 + fill, 1),
             repeats=repeats,
-            **limits,
+            max_batch_size=SMALL if queue else 256,
+            max_queue_size=queue or 1024,
         )
 
     for rate in (20, 100, 500, 1000, 2000) if full else (100, 1000):
@@ -44,5 +45,5 @@ def rates(scale: Scale) -> dict[str, Rate]:
     # A queue of 256 is served in 0.36 s; one of 1024, the default, in 1.4 s, when the callers have left.
     for queue in (256, 1024):
         for rate in (700, 1200) if full else (1200,):
-            add(f"http-overload-{queue}", "http", "emulated", rate, max_batch_size=SMALL, max_queue_size=queue)
+            add(f"http-overload-{queue}", "http", "emulated", rate, queue)
     return found

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, quantiles
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.load.run import Backend
 from benchmarks.spread import Spread
+from benchmarks.theory.fit import Fit
 
 from .open_loop import Arrivals, Seen
 
@@ -24,6 +26,7 @@ class Load(BaseModel):
     backend: Backend
     max_batch_size: int
     max_queue_size: int
+    policy: Literal["greedy", "adaptive"] = "greedy"
     arrivals: Arrivals
 
 
@@ -60,6 +63,8 @@ class Run(BaseModel):
     """Of the whole run."""
     cpu_seconds_per_call: float
     resident_bytes: int
+    line: Fit | None = None
+    """How long its last batches took; None in results from before it was kept."""
 
     @property
     def failed_share(self) -> float:
@@ -73,7 +78,9 @@ def sizes_of(counts: Sequence[int], total: float) -> Sizes:
     return Sizes(counts=found, mean=round(total / max(sum(found), 1), 3))
 
 
-def summarise(arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float, resident_bytes: int) -> Run:
+def summarise(  # noqa: PLR0917 - all that a run leaves
+    arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float, resident_bytes: int, line: Fit
+) -> Run:
     """Return what is kept of a run. ValueError when there was no call."""
     latencies = seen.latencies
     offered = len(latencies) + seen.failures.total()
@@ -99,6 +106,7 @@ def summarise(arrivals: Arrivals, seen: Seen, batches: Sizes, cpu_seconds: float
         batches=batches,
         cpu_seconds_per_call=round(cpu_seconds / (arrivals.rate * arrivals.seconds), 8),
         resident_bytes=resident_bytes,
+        line=line,
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks import fresh
 from benchmarks.load.run import Backend, ModelCall
 from benchmarks.servers import serve
 from benchmarks.spread import interleaved
+from benchmarks.theory.fit import fit
 
 from .client import Answers, Errand
 from .open_loop import PATIENCE, Arrivals, Seen
@@ -35,6 +36,7 @@ class Rate(BaseModel):
     repeats: int
     max_batch_size: int = 256
     max_queue_size: int = 1024
+    policy: Literal["greedy", "adaptive"] = "greedy"
 
     @property
     def estimate(self) -> float:
@@ -73,6 +75,7 @@ def _inside(rate: Rate, backend: Backend, arrivals: Arrivals, _: int | None) -> 
         backend=backend,
         max_batch_size=rate.max_batch_size,
         max_queue_size=rate.max_queue_size,
+        policy=rate.policy,
         arrivals=arrivals,
     )
     limit = rate.seconds + PATIENCE + START_SECONDS
@@ -83,6 +86,7 @@ def _over_http(rate: Rate, backend: Backend, arrivals: Arrivals, port: int | Non
     settings = {
         "BATCHER_BACKEND": backend,
         "MODEL_CALL": rate.model_call,
+        "BATCHER_POLICY": rate.policy,
         "BATCHER_MAX_BATCH_SIZE": str(rate.max_batch_size),
         "BATCHER_MAX_QUEUE_SIZE": str(rate.max_queue_size),
     }
@@ -92,11 +96,13 @@ def _over_http(rate: Rate, backend: Backend, arrivals: Arrivals, port: int | Non
         limit = rate.seconds + PATIENCE + START_SECONDS
         answers = fresh.module("benchmarks.latency.client", errand, Answers, seconds=limit)
         after = server.usage()
-        sizes = server.stats()["batch_size"]
+        stats = server.stats()
+    sizes = stats["batch_size"]
     return summarise(
         arrivals,
         Seen(answers.latencies, Counter(answers.failures), answers.lateness),
         sizes_of(sizes["counts"], sizes["total"]),
         after.cpu_seconds - before.cpu_seconds,
         after.resident_bytes,
+        fit((each["items"], each["seconds"]) for each in stats["decisions"]),
     )

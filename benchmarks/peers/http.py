@@ -132,14 +132,11 @@ def measure(name: str, seconds: int) -> ServerResult:
 
     MeasurementError where wrk is missing, and for a server of this project that fails.
     """
-    if shutil.which("wrk") is None:
-        msg = "wrk is not installed: it is Debian's package wrk (apt-get install wrk)"
-        raise MeasurementError(msg)
     server = SERVERS[name]
     try:
         with _serve(server) as (url, running):
-            _wrk(url, server.body, CONNECTIONS[-1], WARM_UP_SECONDS)
-            loads = [_wrk(url, server.body, number, seconds) for number in CONNECTIONS]
+            wrk(url, server.body, CONNECTIONS[-1], WARM_UP_SECONDS)
+            loads = [wrk(url, server.body, number, seconds) for number in CONNECTIONS]
             memory = running.usage().resident_bytes
     except MeasurementError as error:
         if name.startswith("batchers"):
@@ -170,11 +167,11 @@ def _serve(server: Server) -> Iterator[tuple[str, Running]]:
         return True
 
     with launch(command, server.environment, predicts) as running:
-        _wait_until_idle(running)  # with several processes the first one that is ready answers
+        wait_until_idle(running)  # with several processes the first one that is ready answers
         yield url, running
 
 
-def _wait_until_idle(running: Running) -> None:
+def wait_until_idle(running: Running) -> None:
     """Wait until no process of a server is starting any more; one that never rests is taken as it is."""
     quiet = 0
     for _ in range(round(IDLE_SECONDS / LOOK_SECONDS)):
@@ -185,7 +182,14 @@ def _wait_until_idle(running: Running) -> None:
             return
 
 
-def _wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
+def wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
+    """Load a server with so many connections, each of which asks again as soon as it is answered.
+
+    MeasurementError when wrk is missing or fails.
+    """
+    if shutil.which("wrk") is None:
+        msg = "wrk is not installed: it is Debian's package wrk (apt-get install wrk)"
+        raise MeasurementError(msg)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT), url]
     time.sleep(SETTLE_SECONDS)
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from math import inf
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from batchers import Adaptive, Greedy, OptionError, Options, Policy, Window
 
 from .bounds import Line, best_mean, closed_form, closed_loop_bound, control_limit_mean, lower_bound
-from .simulator import Bursts, Clients, Poisson, Recorded, Service, Source, simulate
+from .simulator import Bursts, Clients, Poisson, Recorded, Service, Simulated, Source, simulate
 
 POLICIES = "greedy, adaptive, or window:SECONDS"
 SOURCES = "poisson:RATE, bursts:LOW,HIGH, clients:NUMBER, or recorded:FILE (a JSON list of seconds)"
@@ -17,6 +20,54 @@ SOURCES = "poisson:RATE, bursts:LOW,HIGH, clients:NUMBER, or recorded:FILE (a JS
 
 class SimulationError(ValueError):
     """What was asked for cannot be simulated; the message says why."""
+
+
+class Case(BaseModel):
+    """What is simulated, but for the policy. Times in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    a: float
+    b: float
+    most: int
+    """Items in a batch."""
+    items: int
+    jitter: float = 0.0
+    speed_up: tuple[float, ...] = ()
+    devices: int = 1
+    deadline: float | None = None
+    """Of each call."""
+    seed: int = 1
+
+    @property
+    def line(self) -> Line:
+        """How long a batch takes."""
+        return Line(self.a, self.b, self.most)
+
+    def simulate(self, policy: str) -> Simulated:
+        """Run it. SimulationError for what makes no sense."""
+        source = source_of(self.source)
+        try:
+            batcher = Options(
+                policy=policy_of(policy),
+                max_batch_size=self.most,
+                concurrency=self.devices,
+                max_queue_size=-1,
+                timeout=self.deadline,
+            )
+        except OptionError as error:
+            raise SimulationError(str(error)) from None
+        if self.items < 1 or min(self.a, self.b, self.jitter) < 0 or self.line.tau(1) <= 0:
+            msg = "--items must be 1 or more, --a, --b and --jitter 0 or more, and a batch must take some time"
+            raise SimulationError(msg)
+        service = Service(self.line, self.jitter, self.speed_up)
+        deadline = inf if self.deadline is None else self.deadline
+        return simulate(batcher, service, source, items=self.items, seed=self.seed, deadline=deadline)
+
+    def theory(self) -> dict[str, float]:
+        """Return what is known of it."""
+        return theory(self.line, source_of(self.source), self.devices)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,31 +88,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> str:
     """Simulate; return the result and the bounds as JSON. SimulationError for what makes no sense."""
-    line = Line(options.a, options.b, options.max_batch_size)
-    source = source_of(options.source)
     try:
         speed_up = tuple(float(part) for part in filter(None, options.speed_up.split(",")))
-        batcher = Options(
-            policy=policy_of(options.policy),
-            max_batch_size=options.max_batch_size,
-            concurrency=options.concurrency,
-            max_queue_size=-1,
-        )
-    except (OptionError, ValueError) as error:
+    except ValueError as error:
         raise SimulationError(str(error)) from None
-    if options.items < 1 or min(options.a, options.b, options.jitter) < 0 or line.tau(1) <= 0:
-        msg = "--items must be 1 or more, --a, --b and --jitter 0 or more, and a batch must take some time"
-        raise SimulationError(msg)
-    deadline = {} if options.deadline is None else {"deadline": options.deadline}
-    found = simulate(
-        batcher,
-        Service(line, options.jitter, speed_up),
-        source,
+    case = Case(
+        source=options.source,
+        a=options.a,
+        b=options.b,
+        most=options.max_batch_size,
         items=options.items,
+        jitter=options.jitter,
+        speed_up=speed_up,
+        devices=options.concurrency,
+        deadline=options.deadline,
         seed=options.seed,
-        **deadline,
     )
-    return json.dumps(found.model_dump() | {"theory": theory(line, source, options.concurrency)}, indent=1)
+    return json.dumps(case.simulate(options.policy).model_dump(mode="json") | {"theory": case.theory()}, indent=1)
 
 
 def policy_of(text: str) -> Policy:

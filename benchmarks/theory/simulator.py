@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import inf
+from math import inf, nan
 from typing import TypeAlias
 
 import numpy as np
@@ -116,13 +116,14 @@ Source: TypeAlias = Poisson | Bursts | Recorded | Clients
 class Simulated(BaseModel):
     """What came out, after the warm-up. Times are seconds."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     items: int
     mean: float
     p50: float
     p95: float
     p99: float
+    """NaN, as the others, when nobody was answered."""
     batch_size: float
     utilisation: float
     """The share of the time in which a batch ran."""
@@ -278,12 +279,12 @@ def _summary(world: _World, start: float, mark: tuple[int, float, int]) -> Simul
     latencies = np.asarray(world.latencies[answered:])
     stats = world.core.stats()
     seconds = world.now - start
-    p50, p95, p99 = np.percentile(latencies, [50, 95, 99]).tolist()
+    p50, p95, p99 = np.percentile(latencies, [50, 95, 99]).tolist() if len(latencies) else [nan] * 3
     in_time = int((latencies <= world.deadline).sum())
     holds = [dispatch.waited for dispatch in world.core.dispatches() if dispatch.reason in {"cohort", "spacing"}]
     return Simulated(
         items=len(latencies),
-        mean=float(latencies.mean()),
+        mean=float(latencies.mean()) if len(latencies) else nan,
         p50=p50,
         p95=p95,
         p99=p99,

@@ -18,6 +18,7 @@ from benchmarks.micro.run import Group, Side
 from benchmarks.peers import http
 from benchmarks.servers import free_port
 from benchmarks.spread import Spread, clearly_differ, interleaved
+from benchmarks.theory.fit import Fit
 
 FEW = Arrivals(rate=5000, seconds=0.02, settle=0.0, seed=1)
 
@@ -118,9 +119,10 @@ async def test_a_stall_counts() -> None:
 def test_a_summary() -> None:
     """Percentiles are those of the answered, shares those of all; a few answers have no 99.9th percentile."""
     sizes = sizes_of((1, 1), 3.0)
+    line = Fit(a=0.01, b=0.001, batches=2)
     seen = Seen([0.1] * 90)
     seen.failures["timeout"] = 10
-    run = summarise(Arrivals(rate=10, seconds=10, settle=1, seed=0), seen, sizes, 1.0, 5)
+    run = summarise(Arrivals(rate=10, seconds=10, settle=1, seed=0), seen, sizes, 1.0, 5, line)
 
     assert (run.offered, run.answered, run.goodput) == (100, 90, 10.0)
     assert (run.p50, run.p95, run.p99, run.p999) == (0.1, None, None, None)
@@ -128,12 +130,12 @@ def test_a_summary() -> None:
     assert run.batches.mean == 1.5
     assert run.cpu_seconds_per_call == 0.01
     assert pooled([run, run], "p999").values == ()
-    many = summarise(FEW, Seen([0.001 * n for n in range(1001)]), sizes, 1.0, 5)
+    many = summarise(FEW, Seen([0.001 * n for n in range(1001)]), sizes, 1.0, 5, line)
     assert many.p999 == pytest.approx(0.999)
-    nobody = summarise(FEW, Seen([], seen.failures), sizes, 1.0, 5)
+    nobody = summarise(FEW, Seen([], seen.failures), sizes, 1.0, 5, line)
     assert (nobody.mean, nobody.p50, nobody.failed_share) == (None, None, 1.0)
     with pytest.raises(ValueError, match="no call was made"):
-        summarise(FEW, Seen(), sizes, 1.0, 5)
+        summarise(FEW, Seen(), sizes, 1.0, 5, line)
 
 
 @pytest.mark.parametrize("backend", ["threading", "asyncio"])

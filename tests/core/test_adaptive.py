@@ -79,6 +79,9 @@ def test_reasons_and_decisions() -> None:
     assert len(last) == 256
     assert (last[-1].items, last[-1].reason, last[-1].left, last[-1].in_flight) == (8, "cohort", 0, 1)
     assert 0 <= last[-1].waited < BATCH
+    assert all(dispatch.seconds == pytest.approx(BATCH) for dispatch in last[:-1])
+    assert loop.next_batch().started > last[-1].time
+    assert loop.core.dispatches()[-1].seconds is None
 
 
 def test_the_hold_knows_the_limit() -> None:

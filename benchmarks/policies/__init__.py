@@ -1,0 +1,1 @@
+"""Policies against each other and against theory: simulated, in real time, and behind a server."""
