@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         None, description="a number of seconds, 0 or more; unset: no waiting for more items"
     )
     policy: Literal["greedy", "adaptive"] = Field("greedy", description="greedy or adaptive")
-    concurrency: Limit = Field(1, description=LIMIT)
+    concurrency: Limit | Literal["auto"] = Field(1, description=f"{LIMIT}, or auto")
     max_queue_size: Limit = Field(1024, description=LIMIT)
     timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
     max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")

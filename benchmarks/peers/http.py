@@ -132,6 +132,7 @@ def measure(name: str, seconds: int) -> ServerResult:
 
     MeasurementError where wrk is missing, and for a server of this project that fails.
     """
+    need_wrk()
     server = SERVERS[name]
     try:
         with _serve(server) as (url, running):
@@ -143,6 +144,13 @@ def measure(name: str, seconds: int) -> ServerResult:
             raise
         return ServerResult(server=name, loads=[], resident_bytes=0, failed=str(error))
     return ServerResult(server=name, loads=loads, resident_bytes=memory, failed="")
+
+
+def need_wrk() -> None:
+    """MeasurementError, with the cure, where wrk is missing."""
+    if shutil.which("wrk") is None:
+        msg = "wrk is not installed: it is Debian's package wrk (apt-get install wrk)"
+        raise MeasurementError(msg)
 
 
 @contextmanager
@@ -185,11 +193,8 @@ def wait_until_idle(running: Running) -> None:
 def wrk(url: str, body: str, connections: int, seconds: int) -> Loaded:
     """Load a server with so many connections, each of which asks again as soon as it is answered.
 
-    MeasurementError when wrk is missing or fails.
+    MeasurementError when it fails.
     """
-    if shutil.which("wrk") is None:
-        msg = "wrk is not installed: it is Debian's package wrk (apt-get install wrk)"
-        raise MeasurementError(msg)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", str(SCRIPT), url]
     time.sleep(SETTLE_SECONDS)
     try:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.fresh import MeasurementError
 from benchmarks.load.run import Backend
-from benchmarks.peers.http import ROW, SETTLE_SECONDS, WARM_UP_SECONDS, Loaded, wait_until_idle, wrk
+from benchmarks.peers.http import ROW, SETTLE_SECONDS, WARM_UP_SECONDS, Loaded, need_wrk, wait_until_idle, wrk
 from benchmarks.servers import Server, serve
 from benchmarks.spread import interleaved
 from benchmarks.theory.fit import Fit, fit
@@ -62,7 +62,8 @@ class LoopResult(BaseModel):
 
 
 def measure(loop: Loop, port: int | None = None) -> LoopResult:
-    """Run it. MeasurementError when a server fails."""
+    """Run it. MeasurementError where wrk is missing, and when a server fails."""
+    need_wrk()
     runs: dict[Policy, list[list[LoopRun]]] = defaultdict(list)
     for policy in interleaved(POLICIES, loop.repeats):
         settings = {

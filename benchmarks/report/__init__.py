@@ -14,6 +14,7 @@ from benchmarks.scale import Scale
 from . import page, plots, tables
 from .load_tables import load_results, originals
 from .peer_tables import server_results
+from .policy_tables import simulated_results
 from .rate_tables import rate_results
 
 ASSETS = ROOT / "assets"
@@ -64,6 +65,11 @@ def pictures(scale: Scale) -> list[Picture]:
     if servers:
         sources = [path_of(result.name, scale) for repeats in servers.values() for result in repeats]
         found.append(Picture(plots.SERVERS, sources, partial(plots.servers, servers)))
+    simulated = simulated_results(scale)
+    original = {name: result for name, result in simulated.items() if name.startswith("original-")}
+    if original:
+        sources = [path_of(result.name, scale) for result in original.values()]
+        found.append(Picture(plots.POLICIES, sources, partial(plots.policies, original)))
     return found
 
 

@@ -21,12 +21,15 @@ from benchmarks.latency.result import Run, pooled
 from benchmarks.latency.run import RateResult
 from benchmarks.load.run import BOUNDS, Backend, LoadResult
 from benchmarks.peers.http import ServerResult
+from benchmarks.policies.simulated import POLICIES as ALL_POLICIES
+from benchmarks.policies.simulated import SimulatedResult
 from benchmarks.results import Result
 
 mpl.use("agg")
 
 COMPARISON = "load__comparison.png"
 AGAINST_RATE = "latency__against_load.png"
+POLICIES = "policies__any_load.png"
 SERVERS = "peers__requests_per_second.png"
 
 STYLES = {"threading": ("tab:blue", "-", "o"), "asyncio": ("tab:orange", "--", "s")}
@@ -176,3 +179,44 @@ def servers(results: Mapping[str, Sequence[Result[ServerResult]]], file: Path, s
     axes.legend(fontsize=8)
     first = next(iter(results.values()))[0]
     _save(figure, f"{first.scale}; {first.environment.caption}", file, source)
+
+
+def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source: str) -> None:
+    """Draw every fixed setting and Adaptive: the mean of the open loop, and the throughput of the closed one."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    lines = itertools.cycle(itertools.product(("--", ":", "-."), "s^vDPX"))
+    for policy in ALL_POLICIES:
+        line, marker = ("-", "o") if policy == "adaptive" else next(lines)
+        look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 4, "lw": 2.2 if policy == "adaptive" else 1.2}
+        opened = [
+            (float(result.measured.case.source.partition(":")[2]), result.measured)
+            for name, result in results.items()
+            if name.startswith("original-poisson-")
+        ]
+        means = [found.policies[policy].mean / found.theory["best_mean"] for _, found in opened]
+        left.plot([rate for rate, _ in opened], means, label=policy, **look)
+        closed = [
+            (int(result.measured.case.source.partition(":")[2]), result.measured)
+            for name, result in results.items()
+            if name.startswith("original-clients-")
+        ]
+        shares = [found.policies[policy].throughput / found.theory["throughput_bound"] for _, found in closed]
+        right.plot([clients for clients, _ in closed], shares, label=policy, **look)
+    left.set_title("Open loop: mean latency against the best possible")
+    left.set_xlabel("items per second")
+    left.set_yscale("log")
+    right.set_title("Closed loop: throughput against the bound")
+    right.set_xlabel("clients")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.grid(visible=True, which="both", alpha=0.2)
+        axes.legend(fontsize=8)
+    first = next(iter(results.values()))
+    _save(
+        figure,
+        f"{first.scale}; simulated: a = 10.99 ms, b = 0.01 ms, 200 items; commit {first.environment.commit}",
+        file,
+        source,
+    )

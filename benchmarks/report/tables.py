@@ -9,7 +9,7 @@ from functools import partial
 from benchmarks.results import provenance
 from benchmarks.scale import Scale
 
-from . import load_tables, micro_tables, peer_tables, rate_tables, sentences, start_table
+from . import load_tables, micro_tables, peer_tables, policy_tables, rate_tables, sentences, start_table
 
 SCALE = re.compile(r"Scale: \*(\w+)\*")
 
@@ -51,5 +51,12 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "micro-deadlines": partial(micro_tables.flat_table, group="deadlines", title="deadlines", base=1),
     "micro-batch-size": partial(micro_tables.flat_table, group="batch-size", title="batch size", base=16),
     "servers": peer_tables.server_table,
+    "policies-lines": policy_tables.lines_table,
+    "policies-open": policy_tables.open_table,
+    "policies-closed": policy_tables.closed_table,
+    "policies-devices": policy_tables.devices_table,
+    "policies-overload": policy_tables.overload_table,
+    "policies-real-open": policy_tables.real_open_table,
+    "policies-real-closed": policy_tables.real_closed_table,
     "start": start_table.start_table,
 }

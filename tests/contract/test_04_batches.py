@@ -71,6 +71,21 @@ async def test_unlimited_concurrency(make: Make, gate: Gate, flavour: Flavour) -
     assert await asyncio.gather(*tasks) == list(range(30))
 
 
+async def test_automatic_concurrency(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """One batch at a time until it is known how long one takes; then a second is tried."""
+    batcher = make(gate.function(flavour), max_batch_size=1, concurrency="auto")
+    tasks = [asyncio.create_task(batcher.process(n)) for n in range(30)]
+    for done in range(16):
+        await until(lambda done=done: gate.started == done + 1)  # type: ignore[misc]
+        assert batcher.stats().batches_in_flight == batcher.stats().concurrency == 1
+        gate.let(1)
+    await until(lambda: gate.started == 18)
+    assert batcher.stats().batches_in_flight == batcher.stats().concurrency == 2
+    gate.open()
+
+    assert await asyncio.gather(*tasks) == list(range(30))
+
+
 async def test_groups_never_mix(make: Make, gate: Gate, flavour: Flavour) -> None:
     """Whatever the order of arrival."""
     gate.open()

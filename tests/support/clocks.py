@@ -159,6 +159,13 @@ class ThreadTime(VirtualTime):
         self._batcher = Virtual(function, **options)
         return self._batcher
 
+    def sleep(self, seconds: float) -> None:
+        """Let a batch function take so much of this time."""
+        batcher = self._batcher
+        assert batcher is not None
+        with batcher._lock:
+            batcher._condition(batcher._lock).wait(seconds)
+
     async def advance(self, seconds: float) -> None:
         end = self._now + seconds
         await self.settle()

@@ -68,6 +68,35 @@ def test_four_devices(rate: int) -> None:
         assert lower_bound(LINE, rate, 4) <= adaptive <= 0.0127
 
 
+@pytest.mark.parametrize("policy", [Greedy(), Adaptive()], ids=repr)
+@pytest.mark.parametrize(("speed_up", "best"), [((1.0, 1.0), 1), ((), 4)])
+def test_automatic_concurrency(policy: Policy, speed_up: tuple[float, ...], best: int) -> None:
+    """Nearly as fast as the number that is best for it: one for shared cores, four or more for devices."""
+    service = Service(LINE, 0.05, speed_up)
+    options = {"policy": policy, "max_batch_size": LINE.most, "max_queue_size": -1}
+    auto, fixed = (
+        simulate(Options(**options, concurrency=concurrency), service, Poisson(1000), items=30_000).mean  # type: ignore[arg-type]
+        for concurrency in ("auto", best)
+    )
+    assert auto <= 1.05 * fixed
+
+
+@pytest.mark.parametrize("load", [0.1, 0.3, 0.6, 0.8])
+def test_a_slope_that_matters(load: float) -> None:
+    """Starts that keep their distance are no worse where the time of a batch depends on its size."""
+    line = Line(0.005, 0.0005, 64)
+    greedy, adaptive = (
+        simulate(
+            Options(policy=policy, max_batch_size=line.most, concurrency=4, max_queue_size=-1),
+            Service(line),
+            Poisson(load * 4 * line.capacity),
+            items=30_000,
+        ).mean
+        for policy in (Greedy(), Adaptive())
+    )
+    assert adaptive <= greedy
+
+
 def test_bursts() -> None:
     """50 and 3000 a second in turns: within 1 % of Greedy."""
     greedy, adaptive = (run(policy, Bursts(50, 3000), 30_000).mean for policy in (Greedy(), Adaptive()))

@@ -1,0 +1,123 @@
+"""How many batches in flight are worth it, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from batchers import Options
+from batchers.core import Core
+from batchers.decisions import Run, Wait
+from batchers.lanes import Ticket
+from batchers.outcomes import Failed
+from batchers.speed_up import ALONE, LIMIT, PATIENCE, SpeedUp
+
+BATCH = 0.010
+
+
+class Device:
+    """Runs batches: k of them do `speed(k)` times the work of one alone."""
+
+    def __init__(self, speed: Callable[[int], float]) -> None:
+        self.slots = SpeedUp()
+        self.speed = speed
+        self.now = 0.0
+        self.running: dict[int, float] = {}  # batches, and the seconds alone that each has left
+        self.starts: dict[int, float] = {}
+        self.number = 0
+
+    def run(self, batches: int, *, waiting: int = 1, most: int = LIMIT, well: bool = True) -> None:
+        """Let so many batches end, with as many in flight as are allowed, and `most` at most."""
+        for _ in range(batches):
+            while len(self.running) < min(self.slots.slots, most):
+                self.slots.started(self.number, self.now)
+                self.running[self.number] = BATCH * (1 + 0.2 * (self.number % 3))
+                self.starts[self.number] = self.now
+                self.number += 1
+            first = min(self.running, key=lambda number: self.running[number])
+            share = self.speed(len(self.running)) / len(self.running)
+            seconds = self.running[first] / share
+            self.now += seconds
+            for number in self.running:
+                self.running[number] -= seconds * share
+            del self.running[first]
+            size = 10 + 2 * (first % 3)  # 10 items take a batch time, each two more a fifth of it
+            took = self.now - self.starts.pop(first)
+            self.slots.finished(first, size, took, waiting, self.now, well=well)
+
+
+@pytest.mark.parametrize("devices", [2, 3, 8, 20])
+def test_independent_devices(devices: int) -> None:
+    """As many as there are, and not more than the limit."""
+    device = Device(lambda running: min(running, devices))
+    device.run(4000)
+    assert device.slots.slots == min(devices, LIMIT)
+
+
+@pytest.mark.parametrize(("speed", "slots"), [(1.0, 1), (1.3, 1), (1.6, 1), (1.75, 2), (2.0, 2)])
+def test_shared_cores(speed: float, slots: int) -> None:
+    """Two at a time are worth it where (2 + 1/2) / s(2) is below 1.5: s(2) above 5/3."""
+    device = Device(lambda running: 1.0 if running == 1 else speed)
+    device.run(3000)
+    assert device.slots.slots == slots
+
+
+def test_one_at_a_time_at_first() -> None:
+    """Until it is known how long a batch takes alone; and then only when items wait."""
+    device = Device(float)
+    device.run(ALONE - 1)
+    assert device.slots.slots == 1
+    device.run(500, waiting=0)
+    assert device.slots.slots == 1
+    device.run(1)
+    assert device.slots.slots == 2
+
+
+def test_a_trial_ends_without_load() -> None:
+    """There is never a second batch to run: after so many the trial is over."""
+    device = Device(float)
+    device.run(ALONE + 1)
+    assert device.slots.slots == 2
+    device.run(PATIENCE, most=1, waiting=0)
+    assert device.slots.slots == 1
+
+
+def test_failed_batches_say_nothing() -> None:
+    """They end at once, or late; the trial begins anew."""
+    device = Device(float)
+    device.run(500, well=False)
+    assert device.slots.slots == 1
+    device.run(ALONE + 1)
+    device.run(500, well=False)
+    assert device.slots.slots == 2
+
+
+def test_devices_that_are_lost() -> None:
+    """What stays is measured all the time: with one device left, one batch at a time."""
+    device = Device(lambda running: min(running, 4))
+    device.run(1000)
+    assert device.slots.slots == 4
+    device.speed = lambda _: 1.0
+    device.run(1000)
+    assert device.slots.slots == 1
+
+
+def test_the_core_follows() -> None:
+    """More slots from the end of a batch on, and less; the number is in the statistics."""
+    core: Core[int, int] = Core(Options(concurrency="auto", max_batch_size=1, max_queue_size=-1))
+    now = 0.0
+    core.offer([Ticket(n) for n in range(2000)], now)
+    most = 0
+    running = []
+    for _ in range(1000):
+        while isinstance(decision := core.decide(now), Run):
+            running.append(decision.batch)
+        assert isinstance(decision, Wait)
+        most = max(most, len(running))
+        assert len(running) == core.stats().concurrency == core.in_flight
+        now += BATCH / len(running)
+        list(core.finish(running.pop(0), [0], now))
+    assert most == LIMIT
+    list(core.finish(running.pop(0), Failed(ValueError()), now))
+    assert Core(Options(concurrency=-1)).stats().concurrency == -1
