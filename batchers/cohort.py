@@ -42,8 +42,8 @@ STEP = 1.5
 LEARNED = 0.05
 """The weight of the newest batch in all averages."""
 
-LEAST = 0.8
-"""Expected items that are never worth a hold."""
+LEAST = 0.5
+"""Expected items, below which a hold is never worth it: of few callers the last one would be left behind."""
 
 FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 64, 4, 4096
 """Batches that are watched before the first trial; after the first that failed; so many times as many after each

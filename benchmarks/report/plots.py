@@ -205,7 +205,7 @@ def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source:
         right.plot([clients for clients, _ in closed], shares, label=policy, **look)
     left.set_title("Open loop: mean latency against the best possible")
     left.set_xlabel("items per second")
-    left.set_yscale("log")
+    left.set_ylim(0.95, 2.0)
     right.set_title("Closed loop: throughput against the bound")
     right.set_xlabel("clients")
     right.set_ylim(bottom=0)
