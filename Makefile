@@ -9,11 +9,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench bench-all train lock clean
+.PHONY: help serve test test-faults check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
+	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats them"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
 	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in about two and a half hours"
@@ -40,6 +41,11 @@ serve: $(VENV)/server.installed
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
 	@$(BIN)/python -m pytest
+
+# More of them: FAULT_REPEATS=20 make test-faults
+test-faults: $(VENV)/dev.installed
+	@echo "== Running the fault tests"
+	@$(BIN)/python -m pytest -m fault
 
 check: $(VENV)/dev.installed
 	@echo "== Checking style, types and the direction of imports"

@@ -118,7 +118,9 @@ class AdaptiveRule(Rule):
         elif self._slots == 1:
             self._cohort.started(arrivals, accepted)
 
-    def finished(self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool) -> None:
+    def finished(  # noqa: PLR0917 - as `Rule.finished`
+        self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool
+    ) -> None:
         """Learn how long it took, and how many have come meanwhile; not from what is no batch like others."""
         del self._running[batch]
         if batch in self._parts or not well:
@@ -132,7 +134,7 @@ class AdaptiveRule(Rule):
         self._ended = now
         self._accepted_then = accepted
         if self._slots == 1:
-            self._cohort.finished(size, accepted, self._rate, now)
+            self._cohort.finished(size, waiting, accepted, self._rate, now)
         self._end_hold()
 
     def allow(self, concurrency: int) -> None:
@@ -182,7 +184,7 @@ class AdaptiveRule(Rule):
     def _for_cohort(self, waiting: int, accepted: int, now: float) -> float:
         """Return the time until which callers may come back."""
         room = self.most() - waiting
-        until, enough = self._cohort.hold(waiting, accepted, self._rate, self.cost, room, now)
+        until, enough = self._cohort.hold(waiting, accepted, self.cost, room, now)
         if until > -inf:
             self.reason = "cohort"
         self._until, self._enough = until, enough

@@ -28,6 +28,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from . import calls
+from .core import STALLED_LIMIT
 from .decisions import Batch, Done, Run, Wait
 from .delivery import deliver
 from .errors import BatchFunctionError
@@ -129,6 +130,7 @@ class AsyncioBatcher(Batcher[T, S]):
                     if self._is_async:
                         self._ask_next(home)
                     return decision.batch
+            calls.interrupt(decision.batch)
             deliver(decision.settled, home)
 
     def _ask_next(self, home: Loop) -> None:
@@ -193,7 +195,7 @@ class AsyncioBatcher(Batcher[T, S]):
         function = self._function or self.process_batch
         try:
             if executor is None:
-                invoke = partial(calls.invoke, self._mark, function, batch.items)
+                invoke = partial(calls.invoke_here, self._mark, function, batch)
                 with self._lock:
                     if not self._stopped.done():  # given up since it was decided
                         self._own_workers().run(partial(self._take, batch, invoke))
@@ -250,6 +252,7 @@ class AsyncioBatcher(Batcher[T, S]):
         """Await the batch function, or the rest of it when a sync function has returned an awaitable."""
         verdict: Verdict[Any]
         serving = calls.enter(self._mark)
+        batch.where = asyncio.current_task()
         try:
             work: Any = self.process_batch(batch.items) if rest is None else rest
             verdict = judge(await work, len(batch.tickets))
@@ -273,7 +276,7 @@ class AsyncioBatcher(Batcher[T, S]):
     def _own_workers(self) -> calls.Workers:
         """Return the threads for sync functions. Lock held."""
         if self._workers is None:
-            self._workers = calls.Workers(self._options.most_slots, f"{self.name}-worker")
+            self._workers = calls.Workers(self._options.most_slots + STALLED_LIMIT, f"{self.name}-worker")
             self._finally(self._workers.stop_soon)
         return self._workers
 

@@ -6,13 +6,16 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from itertools import count
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from .decisions import Batch
 from .errors import BatcherError, BatchFunctionError, ReentrantCallError
 
 R = TypeVar("R")
@@ -80,6 +83,35 @@ def _marked(mark: int, function: Callable[[list[Any]], Any], items: list[Any]) -
         return function(items)
     finally:
         serving.active = False
+
+
+def invoke_here(mark: int, function: Callable[[list[Any]], Any], batch: Batch[Any]) -> Any:  # noqa: ANN401
+    """Call it in this thread, and note in the batch which one that is."""
+    batch.where = threading.get_ident()
+    return invoke(mark, function, batch.items)
+
+
+def interrupt(batch: Batch[Any] | None) -> None:
+    """Cancel what runs a batch that was given up, if it is a task. A thread cannot be interrupted."""
+    if batch is not None and isinstance(batch.where, asyncio.Task):
+        tell(batch.where.get_loop(), batch.where.cancel)
+
+
+def stack_of(batch: Batch[Any]) -> tuple[str, list[str]]:
+    """Return where a batch runs, and the lines of its stack: none when that is another process."""
+    if isinstance(batch.where, asyncio.Task):
+        lines: list[str] = []
+        awaited: Any = batch.where.get_coro()
+        while awaited is not None:  # what it awaits, and what that awaits: a task knows only its own frame
+            frame = getattr(awaited, "cr_frame", None)
+            lines += traceback.format_stack(frame, limit=1) if frame is not None else []
+            awaited = getattr(awaited, "cr_await", None)
+        return f"in task {batch.where.get_name()!r}", lines
+    for thread in threading.enumerate():
+        if thread.ident is not None and thread.ident == batch.where:
+            frame = sys._current_frames().get(thread.ident)  # noqa: SLF001 - documented, for debuggers
+            return f"in thread {thread.name!r}", traceback.format_stack(frame) if frame is not None else []
+    return "in an executor", []
 
 
 def send(

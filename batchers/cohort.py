@@ -71,7 +71,7 @@ class Cohort:
     __slots__ = (
         *("_most", "_max_hold", "_grid", "_returned", "_left", "_counts"),
         *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then", "_accepted_at_start"),
-        *("_mode", "_asked", "_together", "_callers", "_pause", "_watch", "_callers_then"),
+        *("_mode", "_together", "_callers", "_pause", "_watch", "_callers_then"),
         *("_batches", "_items", "_strangers", "_served", "_since", "_rate_before", "_loop_before"),
     )
 
@@ -91,12 +91,11 @@ class Cohort:
         self._size = self._size_before = 0  # of the batches that ended then
         self._accepted_then = self._accepted_at_start = 0
         self._mode: Literal["watching", "trying", "holding"] = "watching"
-        self._asked = True  # whether there was a question since the last end
         self._together = 0  # callers that waited or had their answer when the last batch ended
         self._callers = 0.0  # the same, in the mean
         self._pause = FIRST_PAUSE
         self._watch = FIRST_PAUSE  # batches until the next trial
-        self._callers_then = 0.0  # when the last trial failed
+        self._callers_then = 0.0  # when the mode changed last
         self._batches = 0  # of the trial
         self._items = self._strangers = 0.0  # in held batches, and who came while these ran
         self._served = 0  # in the trial, but for its first batch, whose callers had gathered before
@@ -122,14 +121,22 @@ class Cohort:
         start = bisect_right(times, self._ended)
         self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
 
-    def finished(self, size: int, accepted: int, rate: float, now: float) -> None:
-        """Judge what a hold was worth. `rate`: arrivals a second, in the mean."""
+    def finished(self, size: int, waiting: int, accepted: int, rate: float, now: float) -> None:
+        """Judge what a hold was worth, and see whether it is time for a trial.
+
+        `waiting` items wait; `rate` have come a second, in the mean.
+        """
         self._ended_before, self._ended = self._ended, now
         self._size_before, self._size = self._size, size
         self._accepted_then = accepted
-        self._asked = False
-        if self._mode == "watching":
-            return
+        if self._mode != "watching":
+            self._judge(size, accepted, rate, now)
+        self._together = waiting + size
+        self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
+        if self._mode == "watching" and waiting and rate:
+            self._watch_on(rate)
+
+    def _judge(self, size: int, accepted: int, rate: float, now: float) -> None:
         missing = max(self._together - self._most, 0)  # who had no place
         self._strangers += max(accepted - self._accepted_at_start - missing, 0)
         self._items += size
@@ -140,7 +147,7 @@ class Cohort:
         else:
             self._items *= 1 - LEARNED
             self._strangers *= 1 - LEARNED
-            if rate > 0 and self._callers / rate > LOSS * self._loop_before:
+            if self._are_others() or (rate > 0 and self._callers / rate > LOSS * self._loop_before):
                 self._give_up(failed=False)
 
     def _try(self, size: int, now: float) -> None:
@@ -153,6 +160,7 @@ class Cohort:
             return
         if self._served > GAIN * self._rate_before * (now - self._since):
             self._mode = "holding"
+            self._callers_then = self._callers
         else:
             self._give_up(failed=True)
 
@@ -162,31 +170,13 @@ class Cohort:
         self._pause = min(max(MORE_PAUSE * self._pause, PAUSE), LONGEST_PAUSE) if failed else FIRST_PAUSE
         self._watch = self._pause
 
-    # What is decided
+    def _are_others(self) -> bool:
+        """Whether there are many more callers, or many less, than when the mode changed last."""
+        return not 1 / CHANGE < self._callers / self._callers_then < CHANGE
 
-    def hold(  # noqa: PLR0917 - as `Rule.hold`
-        self, waiting: int, accepted: int, rate: float, cost: CostModel, room: int, now: float
-    ) -> tuple[float, int]:
-        """Return until when a batch of `waiting` items is held, and with how many accepted items the hold is over.
-
-        -inf: not at all. `room`: items that it has place for.
-        """
-        if not self._asked:
-            self._asked = True
-            self._look(max(waiting - (accepted - self._accepted_then), 0), rate)
-        if self._mode == "watching":
-            return -inf, 0
-        if self._mode == "trying":
-            return self._for_all(waiting, accepted, cost, room, now)
-        return self._best(waiting, accepted, cost, room, now)
-
-    def _look(self, left: int, rate: float) -> None:
-        """Begin a trial when it is time for one, after a batch that left so many waiting."""
-        self._together = left + self._size
-        self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
-        if self._mode != "watching" or not left or not rate:
-            return
-        if self._pause > PAUSE and not 1 / CHANGE < self._callers / self._callers_then < CHANGE:
+    def _watch_on(self, rate: float) -> None:
+        """Begin a trial when it is time for one, after a batch that has left callers waiting."""
+        if self._pause > PAUSE and self._are_others():
             self._pause = PAUSE
             self._watch = min(self._watch, PAUSE)
         self._watch -= 1
@@ -198,6 +188,19 @@ class Cohort:
             self._returned = [0.0] * len(self._grid)
             self._left = 0.0
             self._rate_before, self._loop_before = rate, self._callers / rate
+
+    # What is decided
+
+    def hold(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
+        """Return until when a batch of `waiting` items is held, and with how many accepted items the hold is over.
+
+        -inf: not at all. `room`: items that it has place for.
+        """
+        if self._mode == "watching":
+            return -inf, 0
+        if self._mode == "trying":
+            return self._for_all(waiting, accepted, cost, room, now)
+        return self._best(waiting, accepted, cost, room, now)
 
     def _for_all(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
         """Hold until all are there that were there when the batch before ended; a batch time at most."""

@@ -14,7 +14,7 @@ Events go in, with the time as an argument where it matters:
 Decisions come out of `decide(now)`, which a driver asks until it says Wait or Done:
 
     Run(batch)      call process_batch with these items and report the end with `finish`
-    Expire(...)     tell these callers that their time is over
+    Expire(...)     tell these callers that their time is over, or their batch's
     Wait(until)     nothing to do before that time, unless an event comes first
     Done            closed, and nothing is queued or running; it stays so
 
@@ -44,7 +44,14 @@ from typing import Generic, NoReturn, TypeVar
 
 from .decisions import Batch, Decision, Dispatch, Done, Expire, Run, Settled, Wait
 from .drain import LONGEST, SHORTEST, DrainRate
-from .errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
+from .errors import (
+    BatcherError,
+    BatcherStoppedError,
+    BatchTimeoutError,
+    DeadlineExceededError,
+    OptionError,
+    QueueFullError,
+)
 from .groups import Groups
 from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
 from .options import Options
@@ -60,13 +67,16 @@ S = TypeVar("S")
 
 DISPATCHES_KEPT = 256
 
+STALLED_LIMIT = 4
+"""Batches that may hang after they were given up; with so many, no other is begun."""
+
 
 class Core(Generic[T, S]):
     """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
-        *("_queue_limit", "_slots", "_speed_up", "_bisect", "_rule"),
-        *("_groups", "_deadlines", "_divided", "_in_flight"),
+        *("_queue_limit", "_batch_timeout", "_slots", "_speed_up", "_bisect", "_rule"),
+        *("_groups", "_deadlines", "_divided", "_in_flight", "_stalled"),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
         *("_number", "_queued", "_running", "_batches"),
         *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
@@ -76,6 +86,7 @@ class Core(Generic[T, S]):
     def __init__(self, options: Options) -> None:
         """Start empty, open and idle."""
         self._queue_limit = options.queue_limit
+        self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
         self._slots = options.slots
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._bisect = options.on_error == "bisect"
@@ -84,7 +95,8 @@ class Core(Generic[T, S]):
         self._groups: Groups[T] = Groups(options, self._rule, self._token)
         self._deadlines: Order[Ticket[T]] = Order()  # of tickets that are not settled
         self._divided: deque[list[Ticket[T]]] = deque()
-        self._in_flight: dict[Batch[T], None] = {}
+        self._in_flight: dict[Batch[T], None] = {}  # in the order of their starts
+        self._stalled: dict[Batch[T], None] = {}  # given up, but still running
         self._closed = self._abandoned = False
         self.torn = False  # whether an event was interrupted half-way, by a signal handler that raised
         self._moving: list[Ticket[T]] = []  # what an event has in its hands meanwhile, so that it is not lost
@@ -109,7 +121,7 @@ class Core(Generic[T, S]):
         and what groups raise when they are compared.
         """
         count = len(tickets)
-        if self._closed or self._queued + count > self._queue_limit:
+        if self._closed or self._queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(count)
         if self._rule.learns:
             self._refuse_late(tickets, now)
@@ -118,7 +130,8 @@ class Core(Generic[T, S]):
         self.torn = True
         self._now = now
         # A deadline may be unwatched: the driver may have found no thread for it.
-        sooner = len(self._in_flight) < self._slots or bool(self._deadlines.keys)
+        watched = bool(self._deadlines.keys) or self._batch_timeout < inf
+        sooner = len(self._in_flight) < self._slots or watched
         for ticket in tickets:
             self._number = ticket.number = self._number + 1
             ticket.arrived = now
@@ -143,8 +156,9 @@ class Core(Generic[T, S]):
         return True
 
     def finish(self, batch: Batch[T], verdict: Verdict[S], now: float) -> Settled[T, S]:
-        """Free the slot of a batch and return what its callers get. An abandoned batch changes nothing."""
+        """Free the slot of a batch and return what its callers get: nothing, of a batch that was given up."""
         if batch not in self._in_flight:
+            self._stalled.pop(batch, None)
             return ()
         self.torn = True
         self._now = now
@@ -152,7 +166,7 @@ class Core(Generic[T, S]):
         self._service_time.observe(now - batch.started)
         if self._rule.learns:
             size, well = len(batch.tickets), not isinstance(verdict, Failed)
-            self._rule.finished(batch, size, now - batch.started, self._number, now, well=well)
+            self._rule.finished(batch, size, now - batch.started, self._queued, self._number, now, well=well)
             self._groups.limit(self._rule.most())
         if self._speed_up is not None:
             self._learn_speed_up(self._speed_up, batch, now, well=not isinstance(verdict, Failed))
@@ -233,8 +247,10 @@ class Core(Generic[T, S]):
     def decide(self, now: float) -> Decision[T, S]:
         """Return what is to be done at this time. Ask again until it is Wait or Done."""
         self._now = now
-        if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
-            return Expire(self._expire(now))
+        if self._deadlines.keys or self._batch_timeout < inf:
+            over = self._over(now)
+            if over is not None:
+                return over
         if len(self._in_flight) < self._slots:
             part = self._next_divided()
             if part:
@@ -257,6 +273,8 @@ class Core(Generic[T, S]):
     def due(self) -> float:
         """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
         deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
+        if self._in_flight and self._batch_timeout < inf:
+            deadline = min(deadline, next(iter(self._in_flight)).started + self._batch_timeout)
         if len(self._in_flight) < self._slots:
             if self._divided or self.done:
                 return -inf
@@ -307,6 +325,16 @@ class Core(Generic[T, S]):
         """Items that were ever accepted."""
         return self._number
 
+    @property
+    def stalled(self) -> int:
+        """Batches that were given up and still run."""
+        return len(self._stalled)
+
+    @property
+    def running_batches(self) -> tuple[list[Batch[T]], list[Batch[T]]]:
+        """Batches in flight, and those that were given up and still run."""
+        return list(self._in_flight), list(self._stalled)
+
     def stats(self) -> BatcherStats:
         """Return the counters as they are now."""
         return BatcherStats(
@@ -321,6 +349,7 @@ class Core(Generic[T, S]):
             running=self._running,
             batches=self._batches,
             batches_in_flight=len(self._in_flight),
+            stalled=len(self._stalled),
             batch_size=self._batch_size.snapshot(),
             queue_wait=self._queue_wait.snapshot(),
             service_time=self._service_time.snapshot(),
@@ -418,6 +447,45 @@ class Core(Generic[T, S]):
         self.torn = False
         return settled
 
+    def _over(self, now: float) -> Expire[T, S] | None:
+        """Settle those whose time is over: their own, or that of a batch that takes too long.
+
+        When too many such batches hang, it is over for all who wait.
+        """
+        if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
+            return Expire(self._expire(now))
+        batch = next(iter(self._in_flight), None)
+        if batch is not None and batch.started + self._batch_timeout <= now:
+            return self._give_up(batch, now)
+        if len(self._stalled) >= STALLED_LIMIT and (self._queued or self._divided):
+            settled = self._fail(self._waiting(), BatchTimeoutError, self._hopeless())
+            self._divided.clear()
+            return Expire(settled)
+        return None
+
+    def _give_up(self, batch: Batch[T], now: float) -> Expire[T, S]:
+        running = [ticket for ticket in batch.tickets if ticket.state == RUNNING]
+        self.torn = True
+        self._moving = running
+        self._stalled[batch] = None
+        del self._in_flight[batch]
+        size, seconds = len(batch.tickets), now - batch.started
+        if self._rule.learns:
+            self._rule.finished(batch, size, seconds, self._queued, self._number, now, well=False)
+        if self._speed_up is not None:
+            self._learn_speed_up(self._speed_up, batch, now, well=False)
+        msg = (
+            f"process_batch has not returned after {seconds:.3f} s (batch_timeout is {self._batch_timeout}): "
+            "give it more time, or see where it hangs with batcher.dump()"
+        )
+        return Expire(self._fail(running, BatchTimeoutError, msg), batch)
+
+    def _hopeless(self) -> str:
+        return (
+            f"{len(self._stalled)} calls of process_batch hang, and no other is begun until one returns: "
+            "see where with batcher.dump(), and restart the process"
+        )
+
     def _late(self, lane: Lane[T], now: float) -> list[tuple[Ticket[T], Err]]:
         """Settle those at the head of a lane whom its next batch would make late: others get their places in it.
 
@@ -445,6 +513,17 @@ class Core(Generic[T, S]):
     def _waiting(self) -> list[Ticket[T]]:
         divided = [ticket for part in self._divided for ticket in part if ticket.state == RUNNING]
         return divided + self._groups.waiting()
+
+    def _fail(self, tickets: list[Ticket[T]], kind: type[BatcherError], msg: str) -> list[tuple[Ticket[T], Err]]:
+        """Let each of them fail, with an error of its own."""
+        self.torn = True
+        self._moving = tickets
+        for ticket in tickets:
+            self._leave(ticket)
+        self._failed += len(tickets)
+        self._moving = []
+        self.torn = False
+        return [(ticket, Err(kind(msg))) for ticket in tickets]
 
     def _fail_stopped(self, tickets: list[Ticket[T]]) -> list[tuple[Ticket[T], Err]]:
         settled = []
@@ -485,6 +564,8 @@ class Core(Generic[T, S]):
         if self._closed:
             msg = "the batcher is stopped; make a new one"
             raise BatcherStoppedError(msg)
+        if len(self._stalled) >= STALLED_LIMIT:
+            raise BatchTimeoutError(self._hopeless())
         if count > self._queue_limit:
             msg = f"{count} items can never fit max_queue_size={self._queue_limit}: hand in fewer at a time"
             raise OptionError(msg)

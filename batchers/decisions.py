@@ -43,7 +43,7 @@ class Dispatch(NamedTuple):
 class Batch(Generic[T]):
     """Tickets that run together, and their items as they were when the batch was formed."""
 
-    __slots__ = ("items", "started", "tickets", "took")
+    __slots__ = ("items", "started", "tickets", "took", "where")
 
     def __init__(self, tickets: list[Ticket[T]], started: float) -> None:
         """Group tickets that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
@@ -51,6 +51,7 @@ class Batch(Generic[T]):
         self.items: list[T] = [ticket.item for ticket in tickets]  # type: ignore[misc]  # RUNNING: it has one
         self.started = started
         self.took: list[float] = []  # its seconds, when it has ended
+        self.where: object = None  # the driver's: in which thread or task it runs
 
 
 class Run(Generic[T]):
@@ -64,13 +65,14 @@ class Run(Generic[T]):
 
 
 class Expire(Generic[T, S]):
-    """Decision: deliver these outcomes; their deadlines are over."""
+    """Decision: deliver these outcomes; their time is over. With a batch: it is given up, so interrupt it."""
 
-    __slots__ = ("settled",)
+    __slots__ = ("batch", "settled")
 
-    def __init__(self, settled: Settled[T, S]) -> None:
+    def __init__(self, settled: Settled[T, S], batch: Batch[T] | None = None) -> None:
         """Name the tickets and their errors."""
         self.settled = settled
+        self.batch = batch
 
 
 class Wait:

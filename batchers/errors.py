@@ -58,6 +58,13 @@ class BatchResultError(BatcherError, ValueError):
     """`process_batch` did not return one result for each item."""
 
 
+class BatchTimeoutError(BatcherError, TimeoutError):
+    """`process_batch` took longer than `batch_timeout`: the item's batch was given up.
+
+    Also raised at once, and to those who wait, while so many such batches still hang that no other is begun.
+    """
+
+
 class ItemCostError(BatcherError, ValueError):
     """The cost of one item is no number, is negative, or is above `max_batch_cost`."""
 

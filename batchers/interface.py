@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from . import calls, lifetime
+from .core import STALLED_LIMIT
 from .decisions import Dispatch
 from .delivery import Group, Waiter
 from .errors import BatcherError, OptionError
@@ -76,6 +77,7 @@ class Batcher(Machinery[T, S]):
         concurrency: Concurrency = 1,
         max_queue_size: int = 1024,
         timeout: float | None = None,
+        batch_timeout: float | None = None,
         group_by: Callable[[T], Hashable] | None = None,
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
@@ -101,6 +103,7 @@ class Batcher(Machinery[T, S]):
             concurrency=concurrency,
             max_queue_size=max_queue_size,
             timeout=timeout,
+            batch_timeout=batch_timeout,
             group_by=group_by,
             cost=cost,
             max_batch_cost=max_batch_cost,
@@ -239,7 +242,7 @@ class Batcher(Machinery[T, S]):
         loop = asyncio.get_running_loop()
         self._close(loop, force=force)
         await asyncio.wait((asyncio.wrap_future(self._stopped),), timeout=self._seconds_to(end))
-        abandoned = self._abandon(loop, timeout)
+        abandoned = self._abandon(loop, timeout) or self._core.stalled > 0
         threads = [thread for thread in self._threads(busy=not abandoned) if not thread.is_current]
         leftovers = {asyncio.wrap_future(thread.ended) for thread in threads} | self._leftovers(loop)
         if leftovers:
@@ -264,7 +267,7 @@ class Batcher(Machinery[T, S]):
             raise BatcherError(msg)
         self._close(loop, force=force)
         concurrent.futures.wait((self._stopped,), self._seconds_to(end))
-        abandoned = self._abandon(loop, timeout)
+        abandoned = self._abandon(loop, timeout) or self._core.stalled > 0
         threads = self._threads(busy=not abandoned)
         if threads:
             ends = [thread.ended for thread in threads]
@@ -309,6 +312,29 @@ class Batcher(Machinery[T, S]):
         with self._lock:
             self._tidy()
             return self._core.dispatches()
+
+    def dump(self) -> str:
+        """Return what runs now, for how long and where, with stacks; and what was given up and hangs.
+
+        From any thread. A batch that an executor runs has no stack here.
+        """
+        with self._lock:
+            self._tidy()
+            now = self._clock()
+            in_flight, stalled = self._core.running_batches
+        lines = [repr(self)]
+        for batches, state in ((in_flight, "runs"), (stalled, "was given up and hangs")):
+            for batch in batches:
+                where, stack = calls.stack_of(batch)
+                count = len(batch.tickets)
+                items = f"{count} item{'s' * (count != 1)}"
+                lines += [f"a batch of {items} {state}, for {now - batch.started:.3f} s, {where}", *stack]
+        return "\n".join(line.rstrip("\n") for line in lines)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether batches can run: False while so many hang, after `batch_timeout`, that no other is begun."""
+        return self._core.stalled < STALLED_LIMIT
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ class BatcherOptions(TypedDict, total=False):
     concurrency: Concurrency
     max_queue_size: int
     timeout: float | None
+    batch_timeout: float | None
     group_by: Callable[[Any], Hashable] | None
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
@@ -61,6 +62,12 @@ class Options:
     """Seconds from the call to its answer, for calls that give none: above 0. Default None: no limit.
     (Promise 8.)"""
 
+    batch_timeout: float | None = None
+    """Seconds that `process_batch` may take: above 0. Then the callers of that batch get `BatchTimeoutError`, and
+    another batch takes its place. An async function is cancelled; a thread cannot be, so up to 4 may hang. With
+    4 of them nothing is begun any more: all callers get the error at once, until one returns. What a late batch
+    returns is dropped. Default None: no limit. (Promise 6.)"""
+
     group_by: Callable[[Any], Hashable] | None = None
     """Called with the item, in the caller: only items of equal groups share a batch. Default None: all
     do. What it raises, the caller gets. (Promises 4 and 10.)"""
@@ -92,6 +99,7 @@ class Options:
             _whole("concurrency", self.concurrency, 'or "auto"')
         _whole("max_queue_size", self.max_queue_size)
         _positive("timeout", self.timeout)
+        _positive("batch_timeout", self.batch_timeout)
         _positive("max_batch_cost", self.max_batch_cost)
         _kind("policy", self.policy, (Greedy, Window, Adaptive), "Greedy(), Window(seconds) or Adaptive()")
         _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")

@@ -53,10 +53,13 @@ class Rule(ABC):
     ) -> None:
         """Learn that a batch of items that arrived at these times goes; of none: a part of a failed one."""
 
-    def finished(  # noqa: B027 - as above
-        self, batch: object, size: int, seconds: float, accepted: int, now: float, *, well: bool
+    def finished(  # noqa: B027, PLR0917 - as above
+        self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool
     ) -> None:
-        """Learn that a batch of so many items has ended, after so many seconds, and whether it ended well."""
+        """Learn that a batch of so many items has ended, after so many seconds, and whether it ended well.
+
+        `waiting` items wait, of all groups.
+        """
 
     def allow(self, concurrency: int) -> None:  # noqa: B027 - as above
         """Learn that so many batches may be in flight from now on."""

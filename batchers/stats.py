@@ -114,6 +114,9 @@ class BatcherStats:
     batches_in_flight: int
     """Calls of `process_batch` that are running now."""
 
+    stalled: int
+    """Calls of `process_batch` that were given up after `batch_timeout`, and have not returned yet."""
+
     batch_size: HistogramSnapshot
     """Items in each started batch."""
 

@@ -17,6 +17,7 @@ then the worker's own frame.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import weakref
@@ -98,6 +99,7 @@ class _Crew:
             if isinstance(decision, Run):
                 batcher._run(decision.batch)  # noqa: SLF001 - a worker is a part of its batcher
             elif isinstance(decision, Expire):
+                calls.interrupt(decision.batch)
                 deliver(decision.settled, None)
             del batcher, decision
             with self.lock:
@@ -154,7 +156,7 @@ class ThreadingBatcher(Batcher[T, S]):
             crew.lead.notify_all()  # there is but one; and an interrupted notify may have left a ghost
         elif crew.spares:
             crew.spare.notify()
-        elif len(crew.threads) <= self._core.in_flight:  # else one is on its way back, and will ask
+        elif len(crew.threads) <= self._core.in_flight + self._core.stalled:  # else one comes back, and will ask
             try:
                 if self._is_async:
                     self._loop_of_its_own()  # now, because at the end of a program no thread starts any more
@@ -186,23 +188,23 @@ class ThreadingBatcher(Batcher[T, S]):
         """Run a batch in this thread and deliver its outcomes. Lock not held."""
         verdict: Verdict[Any]
         try:
-            verdict = judge(self._evaluate(batch.items), len(batch.tickets))
+            verdict = judge(self._evaluate(batch), len(batch.tickets))
         except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
             verdict = Failed(calls.without_this_frame(error))
         self._finish(batch, verdict, None)
 
-    def _evaluate(self, items: list[T]) -> object:
+    def _evaluate(self, batch: Batch[T]) -> object:
         function = self._function or self.process_batch
         if self._is_async:
-            return self._await(items)
+            return self._await(batch, batch.items)
         executor = self._options.executor
         if executor is None:
-            result = calls.invoke(self._mark, function, items)
+            result = calls.invoke_here(self._mark, function, batch)
         else:
-            result = calls.result_of(calls.send(executor, self._mark, function, items))
-        return self._await(result) if isawaitable(result) else result
+            result = calls.result_of(calls.send(executor, self._mark, function, batch.items))
+        return self._await(batch, result) if isawaitable(result) else result
 
-    def _await(self, work: Any) -> object:  # noqa: ANN401 - the items for an async function, or an awaitable
+    def _await(self, batch: Batch[T], work: Any) -> object:  # noqa: ANN401 - items for an async function, or an awaitable
         """Run an async batch function, or what a sync one has left to await, on the batcher's own loop."""
         with self._lock:
             if self._stopped.done():
@@ -214,6 +216,7 @@ class ThreadingBatcher(Batcher[T, S]):
 
         async def run() -> tuple[object, BaseException | None]:
             serving = calls.enter(self._mark)
+            batch.where = asyncio.current_task()
             try:
                 return await (self.process_batch(work) if self._is_async else work), None  # type: ignore[misc]
             except BaseException as error:

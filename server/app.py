@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import gc
 import logging
@@ -20,7 +21,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchers import Batcher, create_batcher
+from batchers import Batcher, DeadlineExceededError, create_batcher
 
 from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
@@ -43,7 +44,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         """Make the batcher; nothing is loaded or started."""
         self.settings = settings
-        self.ready = False
+        self.draining = False
+        self._loaded = False
         self.problem = ""
         self.model: Predictor | None = None
         self.batcher: Batcher[list[float], float] = create_batcher(
@@ -64,12 +66,17 @@ class Service:
             raise
         gc.collect()
         gc.freeze()
-        self.ready = True
+        self._loaded = True
         logger.info("Serving with %r, model call: %s", self.batcher, self.settings.model_call)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests should come here: the model is loaded, batches run, and the server is not to stop."""
+        return self._loaded and not self.draining and self.batcher.healthy
 
     async def stop(self) -> None:
         """Answer what was accepted, then end."""
-        self.ready = False
+        self.draining = True
         await self.batcher.stop()
 
     def _predict(self, rows: list[list[float]]) -> list[Any]:
@@ -78,9 +85,13 @@ class Service:
             raise RuntimeError(msg)
         return self.model.predict(rows)
 
-    async def predict_alone(self, row: list[float]) -> float:
+    async def predict_alone(self, row: list[float], *, timeout: float | None) -> float:
         """Call the model for one row, in a thread, as most servers do."""
-        (answer,) = await run_in_threadpool(self._predict, [row])
+        try:
+            async with asyncio.timeout(timeout):
+                (answer,) = await run_in_threadpool(self._predict, [row])
+        except TimeoutError as error:
+            raise DeadlineExceededError(str(error)) from None
         if isinstance(answer, Exception):
             raise answer
         return float(answer)
@@ -114,7 +125,7 @@ def create_app(settings: Settings) -> Front:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        _end_cleanly_on_sigterm()
+        _drain_on_sigterm(service)
         try:
             await service.start()
             yield
@@ -127,7 +138,7 @@ def create_app(settings: Settings) -> Front:
     api.add_middleware(StartInShort, service=service)
     endpoints = _add_predictions(api, service)
     _add_operations(api, service)
-    return Front(api, endpoints)
+    return Front(api, endpoints, lambda: service.draining)
 
 
 def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
@@ -136,16 +147,18 @@ def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
         "responses": {
             408: {"description": "The body did not come in time."},
             413: {"description": "The body is too large."},
-            422: {"description": "The body is not a JSON array of 10 finite numbers."},
+            422: {
+                "description": "The body is no JSON array of 10 finite numbers, or X-Request-Timeout no number."
+            },
         },
     }
     batch_answers: dict[int | str, dict[str, Any]] = {
         503: {"description": "The queue is full, or the server stops; see Retry-After."},
-        504: {"description": "No prediction within BATCHER_TIMEOUT."},
+        504: {"description": "No prediction in time."},
     }
     limits = service.settings.max_body_size, service.settings.body_timeout
     alone = Endpoint(service.predict_alone, *limits)
-    batched = Endpoint(service.batcher.process, *limits)
+    batched = Endpoint(service.batcher.process, *limits, service.settings.timeout)
 
     @api.post("/predict", response_model=float, **documented)
     async def predict() -> Response:
@@ -211,23 +224,35 @@ def _request_body(settings: Settings) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _end_cleanly_on_sigterm() -> None:
-    """Let uvicorn end with status 0 when SIGTERM has asked it to drain and it has.
+def _drain_on_sigterm(service: Service) -> None:
+    """Let SIGTERM take the server out of service first, and end it with status 0 when it has drained.
 
-    After the drain uvicorn raises the signal that it got once more: SIGTERM would end the process as
-    killed, SIGINT ends it as done. So it is told of a SIGINT.
+    For BATCHER_DRAIN_DELAY seconds `/readyz` says 503 and answers close their connections, so that whoever sends
+    requests here can go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn
+    raises the signal that it got once more: SIGTERM would end the process as killed, SIGINT ends it as done. So it
+    is told of a SIGINT.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     handler: Any = signal.getsignal(signal.SIGTERM)
     server = getattr(handler, "__self__", None)
-    if isinstance(server, uvicorn.Server):
+    if not isinstance(server, uvicorn.Server):
+        return
+    loop = asyncio.get_running_loop()
+    delay = service.settings.drain_delay
 
-        def end(_: int, frame: FrameType | None) -> None:
-            if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
-                handler(signal.SIGINT, frame)
+    def end() -> None:
+        if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
+            handler(signal.SIGINT, None)
 
-        signal.signal(signal.SIGTERM, end)
+    def drain(_: int, __: FrameType | None) -> None:
+        if service.draining or not delay:
+            end()
+        else:
+            service.draining = True
+            loop.call_soon_threadsafe(loop.call_later, delay, end)
+
+    signal.signal(signal.SIGTERM, drain)
 
 
 app = create_app(read_settings())

@@ -36,6 +36,8 @@ class BatcherCollector(Collector):
         yield GaugeMetricFamily("batcher_queued_items", "Items that wait.", value=stats.queued)
         yield GaugeMetricFamily("batcher_running_items", "Items in running batches.", value=stats.running)
         yield GaugeMetricFamily("batcher_batches_in_flight", "Batches that run.", value=stats.batches_in_flight)
+        yield GaugeMetricFamily("batcher_stalled_batches", "Batches given up that still run.", value=stats.stalled)
+        yield GaugeMetricFamily("batcher_concurrency", "Batches that may run.", value=stats.concurrency)
         yield _histogram("batcher_batch_size_items", "Items in a batch.", stats.batch_size)
         yield _histogram(
             "batcher_queue_wait_seconds", "Time from acceptance to the start of the batch.", stats.queue_wait

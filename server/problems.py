@@ -7,12 +7,13 @@ it may be what cannot be encoded. Too large a body is 413 in the same shape.
 from __future__ import annotations
 
 import math
+import random
 from typing import Annotated, Any
 
 from fastapi.responses import JSONResponse
 from pydantic import Field, TypeAdapter, ValidationError
 
-from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
+from batchers import BatcherStoppedError, BatchTimeoutError, DeadlineExceededError, QueueFullError
 
 from .model import FEATURES, NoPredictionError
 
@@ -43,7 +44,11 @@ class BodyTooSlowError(Exception):
     """The body did not come in time."""
 
 
-def answer_to(error: Exception, limit: int) -> JSONResponse:
+class RequestTimeoutError(Exception):
+    """X-Request-Timeout is no number of seconds above 0."""
+
+
+def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901 - one case for each error
     """Return the answer for one of these errors; others are raised on: they are defects, and a 500.
 
     `limit` is the number of bytes that a body may have.
@@ -66,20 +71,31 @@ def answer_to(error: Exception, limit: int) -> JSONResponse:
             text = "the body did not come in time: send all that its Content-Length says"
             status, detail = 408, [_problem("too_slow", ("body",), text)]
             headers["Connection"] = "close"  # the rest of the body may come at any time
+        case RequestTimeoutError():
+            text = "must be a number of seconds above 0"
+            status, detail = 422, [_problem("request_timeout", ("header", "x-request-timeout"), text)]
         case QueueFullError():
             status, detail = 503, "too many requests wait"
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+            headers["Retry-After"] = _retry_after(error.retry_after)
         case BatcherStoppedError():
             status, detail = 503, "the server is stopping"
             headers["Retry-After"] = "1"
         case DeadlineExceededError(retry_after=float(seconds)):
             status, detail = 503, "too many requests wait for a prediction within the time limit"
-            headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+            headers["Retry-After"] = _retry_after(seconds)
         case DeadlineExceededError():
             status, detail = 504, "no prediction within the time limit"
+        case BatchTimeoutError():
+            status, detail = 504, "the model does not answer"
         case _:
             raise error
     return JSONResponse({"detail": detail}, status, headers)
+
+
+def _retry_after(seconds: float) -> str:
+    """Return whole seconds, 1 or more; up to half more and one than needed, so that not all come back at once."""
+    spread = random.uniform(1.0, 1.5)  # noqa: S311 - not for secrets
+    return str(max(1, math.ceil(seconds * spread + random.random())))  # noqa: S311
 
 
 def _problem(kind: str, where: tuple[str | int, ...], text: str) -> dict[str, Any]:

@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     concurrency: Limit | Literal["auto"] = Field(1, description=f"{LIMIT}, or auto")
     max_queue_size: Limit = Field(1024, description=LIMIT)
     timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
+    batch_timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
+    drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="a number of seconds, 0 or more"
+    )
     max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")
     body_timeout: Seconds = Field(0.9, description="a number of seconds above 0")
     model_call: ModelCall = Field(
@@ -105,6 +109,7 @@ class Settings(BaseSettings):
             "concurrency": self.concurrency,
             "max_queue_size": self.max_queue_size,
             "timeout": self.timeout,
+            "batch_timeout": self.batch_timeout,
             "name": "predictions",
         }
 

@@ -47,7 +47,7 @@ class Callers:
             if len(self.waiting) >= self.most:
                 break
             model, room = cost(self.batch), self.most - len(self.waiting)
-            until, enough = self.cohort.hold(len(self.waiting), self.accepted, self.rate, model, room, self.now)
+            until, enough = self.cohort.hold(len(self.waiting), self.accepted, model, room, self.now)
             if until <= self.now:
                 break
             self.held.append(len(self.sizes))
@@ -62,7 +62,7 @@ class Callers:
         self.now = end
         self.ends.append(self.now)
         self.sizes.append(len(batch))
-        self.cohort.finished(len(batch), self.accepted, self.rate, self.now)
+        self.cohort.finished(len(batch), len(self.waiting), self.accepted, self.rate, self.now)
         self.coming = sorted(self.coming + [self.now + self.back * (n + 1) for n in range(len(batch))])
 
     @property
@@ -132,12 +132,12 @@ def strangers(cohort: Cohort, batches: int, size: int, waiting: int, now: float 
     held, accepted = [], 0
     for _ in range(batches):
         accepted += size
-        until, _ = cohort.hold(waiting, accepted, 400.0, cost(), 1000, now)
+        until, _ = cohort.hold(waiting, accepted, cost(), 1000, now)
         held.append(until > -inf)
         cohort.started([now] * size, accepted)
         now += BATCH
         accepted += waiting
-        cohort.finished(size, accepted, 400.0, now)
+        cohort.finished(size, waiting, accepted, 400.0, now)
         accepted -= size
     return held
 

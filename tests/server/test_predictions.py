@@ -24,7 +24,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def total(row: list[float]) -> float:
+async def total(row: list[float], *, timeout: float | None) -> float:
     return sum(row)
 
 
@@ -66,7 +66,7 @@ async def test_an_answer() -> None:
 async def test_numbers_of_any_kind(value: float) -> None:
     """A model may return numpy's."""
 
-    async def predict(_: list[float]) -> float:
+    async def predict(_: list[float], *, timeout: float | None) -> float:
         return value
 
     assert await ask(Endpoint(predict, LIMIT, 1.0), BODY) == (
@@ -80,7 +80,7 @@ async def test_numbers_of_any_kind(value: float) -> None:
 async def test_what_json_cannot_say(value: float) -> None:
     """It is a defect of the model, and no answer."""
 
-    async def predict(_: list[float]) -> float:
+    async def predict(_: list[float], *, timeout: float | None) -> float:
         return value
 
     with pytest.raises(ValueError, match="which JSON cannot say"):
@@ -90,11 +90,11 @@ async def test_what_json_cannot_say(value: float) -> None:
 async def test_errors_of_the_model_are_not_the_clients() -> None:
     """Not even those that look like one of a body."""
 
-    async def invalid(_: list[float]) -> float:
+    async def invalid(_: list[float], *, timeout: float | None) -> float:
         ROW.validate_python("no row")
         return 0.0
 
-    async def slow(_: list[float]) -> float:
+    async def slow(_: list[float], *, timeout: float | None) -> float:
         raise TimeoutError
 
     with pytest.raises(ValueError, match="validation error"):
@@ -106,6 +106,75 @@ async def test_errors_of_the_model_are_not_the_clients() -> None:
 async def test_a_client_that_leaves() -> None:
     """In the middle of its body: nobody is asked and nobody answered."""
     assert await ask(Endpoint(total, LIMIT, 1.0)) == (0, {}, b"")
+
+
+async def test_a_client_that_leaves_while_it_waits() -> None:
+    """Its prediction is cancelled, so its item is withdrawn; what others ask goes on."""
+    cancelled = asyncio.Event()
+
+    async def predict(_: list[float], *, timeout: float | None) -> float:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+        return 0.0
+
+    assert await ask(Endpoint(predict, LIMIT, 1.0), BODY) == (0, {}, b"")
+    assert cancelled.is_set()
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+async def test_a_server_that_cancels() -> None:
+    """It is no client that leaves: the cancellation goes on."""
+    begun = asyncio.Event()
+
+    async def predict(_: list[float], *, timeout: float | None) -> float:
+        begun.set()
+        return float(await asyncio.get_running_loop().create_future())
+
+    task = asyncio.create_task(ask(Endpoint(predict, LIMIT, 1.0), BODY))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(b"0.5", 0.5), (b"7", 2.0), (b"1e-3", 0.001)])
+async def test_the_time_of_a_request(text: bytes, seconds: float) -> None:
+    """It is the timeout of the call, up to the server's own."""
+    seen: list[float | None] = []
+
+    async def predict(_: list[float], *, timeout: float | None) -> float:
+        seen.append(timeout)
+        return 0.0
+
+    endpoint = Endpoint(predict, LIMIT, 1.0, 2.0)
+    assert (await ask(endpoint, BODY, headers=(JSON, (b"x-request-timeout", text))))[0] == 200
+    await ask(endpoint, BODY)
+    assert seen == [seconds, None]
+
+
+@pytest.mark.parametrize("text", [b"", b"0", b"-1", b"nan", b"inf", b"soon", b"\xff"])
+async def test_times_that_are_none(text: bytes) -> None:
+    """The header is named."""
+    answer = await ask(Endpoint(total, LIMIT, 1.0), BODY, headers=((b"x-request-timeout", text),))
+    assert answer[0] == 422
+    assert b"x-request-timeout" in answer[2]
+
+
+async def test_every_answer_is_safe() -> None:
+    """Of the routes, of the API, and of what neither knows; while it drains they close the connection, too."""
+    drains = False
+    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)}, lambda: drains)
+    for path in ("/p", "/openapi.json", "/nowhere"):
+        _, headers, _ = await ask(front, BODY, path=path)
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert headers[b"cache-control"] == b"no-store"
+        assert b"connection" not in headers
+    drains = True
+    assert (await ask(front, BODY, path="/p"))[1][b"connection"] == b"close"
 
 
 async def test_a_client_that_stalls() -> None:

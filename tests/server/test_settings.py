@@ -45,6 +45,7 @@ def test_defaults() -> None:
         "concurrency": 1,
         "max_queue_size": 1024,
         "timeout": None,
+        "batch_timeout": None,
         "name": "predictions",
     }
     assert settings.largest_batch == 256
@@ -59,13 +60,14 @@ def test_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         "BATCHER_CONCURRENCY": "12",
         "BATCHER_MAX_QUEUE_SIZE": "5",
         "BATCHER_TIMEOUT": "1.5",
+        "BATCHER_BATCH_TIMEOUT": "9",
         "MODEL_CALL": "keras",
     }.items():
         monkeypatch.setenv(name, value)
     settings = read_settings()
 
     assert (settings.backend, settings.model_call, settings.largest_batch) == ("threading", "keras", 256)
-    assert list(settings.batcher_options().values()) == [-1, 0.01, None, 12, 5, 1.5, "predictions"]
+    assert list(settings.batcher_options().values()) == [-1, 0.01, None, 12, 5, 1.5, 9.0, "predictions"]
 
 
 def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +87,8 @@ def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BATCHER_MAX_QUEUE_TIME", "nan", "0 or more"),
         ("BATCHER_MAX_BODY_SIZE", "0", "1 or more"),
         ("BATCHER_BODY_TIMEOUT", "-1", "above 0"),
+        ("BATCHER_BATCH_TIMEOUT", "0", "above 0"),
+        ("BATCHER_DRAIN_DELAY", "-1", "0 or more"),
         ("BATCHER_TIMEOUT", "", "above 0; unset: no limit"),
         ("BATCHER_TIMEOUT", "0", "above 0"),
         ("MODEL_CALL", "fast", "compiled, keras or emulated"),

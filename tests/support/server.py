@@ -29,8 +29,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "uvicorn", "server.app:app", "--host", "127.0.0.1", *arguments]
+def command(*arguments: str, app: str = "server.app:app") -> list[str]:
+    return [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", *arguments]
 
 
 def environment(settings: dict[str, str]) -> dict[str, str]:
@@ -63,11 +63,11 @@ class Server:
 
 
 @contextmanager
-def serve(*arguments: str, **settings: str) -> Iterator[Server]:
+def serve(*arguments: str, app: str = "server.app:app", **settings: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it afterwards if it still runs."""
     port = free_port()
     process = subprocess.Popen(
-        command("--port", str(port), "--no-access-log", *arguments),
+        command("--port", str(port), "--no-access-log", *arguments, app=app),
         cwd=ROOT,
         env=environment(settings),
         stdout=subprocess.DEVNULL,

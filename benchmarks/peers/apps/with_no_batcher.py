@@ -18,7 +18,7 @@ from . import model, values
 predictor = model()
 
 
-async def predict(row: list[float]) -> float:
+async def predict(row: list[float], *, timeout: float | None) -> float:  # noqa: ARG001 - no limit here
     """Call the model for one row."""
     (value,) = values(predictor, [row])
     return value

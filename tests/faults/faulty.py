@@ -1,0 +1,44 @@
+"""The server with a model that does what FAULT says: `uvicorn tests.faults.faulty:app`."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+
+from server import app as module
+from server.model import Emulated, NoPredictionError, Predictor
+
+FAULT = os.environ.get("FAULT", "")
+
+
+class Faulty(Emulated):
+    """The emulated model: it fails, hangs, answers too little, or raises what ends a program."""
+
+    def __init__(self) -> None:
+        """Begin with the same chance each time."""
+        super().__init__()
+        self._chance = random.Random(7)
+
+    def predict(self, rows: list[list[float]]) -> list[float | NoPredictionError]:
+        """Do it; a first number of 13 is what triggers a fault that is not for all."""
+        found = super().predict(rows)
+        if FAULT == "tenth" and self._chance.random() < 0.1:
+            msg = "the device is on fire"
+            raise RuntimeError(msg)
+        if any(row[0] == 13.0 for row in rows):
+            if FAULT == "hang":
+                threading.Event().wait()
+            if FAULT == "size":
+                return found[:-1]
+            if FAULT == "exit":
+                raise SystemExit(3)
+        return found
+
+
+def _load(*_: object) -> Predictor:
+    return Faulty()
+
+
+setattr(module, "load", _load)  # noqa: B010 - it is no public name
+app = module.app
