@@ -28,7 +28,7 @@ from math import inf
 from .cohort import Cohort
 from .cost_model import CostModel
 from .errors import OptionError
-from .policy import Policy, Rule
+from .policy import Policy, Reason, Rule
 
 LEARNED = 0.05
 """The weight of the newest batch in the rate of arrivals."""
@@ -80,8 +80,8 @@ class AdaptiveRule(Rule):
     __slots__ = (
         *("cost", "_cohort", "_max_hold", "_most", "_slots", "_target"),
         *("_come", "_span", "_ended", "_accepted_then"),
-        *("_running", "_parts", "_last_start", "_last_size"),
-        *("_until", "_enough"),
+        *("_running", "_parts", "_last_start"),
+        *("_until", "_enough", "_why"),
     )
 
     learns = True
@@ -96,27 +96,26 @@ class AdaptiveRule(Rule):
         self._most = max_batch_size
         self._slots = concurrency
         self._target = target
-        self._cohort = Cohort(max_hold, max_batch_size)
+        self._cohort = Cohort(max_hold)
         self._come = self._span = 0.0  # items between ends of batches, and the seconds
         self._ended = -inf
         self._accepted_then = 0
         self._running: dict[object, float] = {}  # batches, and when each will probably end
         self._parts: set[object] = set()  # of them, those that are parts of a failed one
         self._last_start = -inf
-        self._last_size = 0
         self._until = -inf  # of the hold that lasts; -inf: there is none
         self._enough = 0  # accepted items with which it is over
+        self._why: Reason = "idle_slot"  # the reason of what goes when it is over, but for deadlines
 
-    def started(self, batch: object, arrivals: Sequence[float], accepted: int, now: float) -> None:
+    def started(self, batch: object, arrivals: Sequence[float], reason: Reason, accepted: int, now: float) -> None:
         """Note when it will probably end; and who came back."""
         self._last_start = now
-        self._last_size = len(arrivals) or self._last_size
-        self._running[batch] = now + self.cost.predict(self._last_size)
+        self._running[batch] = now + self.cost.predict(len(arrivals))
         self._end_hold()
-        if not arrivals:
+        if reason == "bisect":
             self._parts.add(batch)
         elif self._slots == 1:
-            self._cohort.started(arrivals, accepted)
+            self._cohort.started(arrivals, accepted, full=reason in {"full", "cost"})
 
     def finished(  # noqa: PLR0917 - as `Rule.finished`
         self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool
@@ -125,6 +124,7 @@ class AdaptiveRule(Rule):
         del self._running[batch]
         if batch in self._parts or not well:
             self._parts.discard(batch)
+            self._cohort.forget()
             self._end_hold()
             return
         self.cost.observe(size, seconds)
@@ -134,17 +134,17 @@ class AdaptiveRule(Rule):
         self._ended = now
         self._accepted_then = accepted
         if self._slots == 1:
-            self._cohort.finished(size, waiting, accepted, self._rate, now)
+            self._cohort.finished(size, waiting, accepted, self.most(), now)
         self._end_hold()
 
     def allow(self, concurrency: int) -> None:
         """Keep batches apart from now on, or wait for cohorts."""
         self._slots = concurrency
-        self._cohort = Cohort(self._max_hold, self._most)
+        self._cohort.forget()
         self._end_hold()
 
     def _end_hold(self) -> None:
-        self.reason = "idle_slot"
+        self._why = "idle_slot"
         self._until = -inf
 
     @property
@@ -157,6 +157,7 @@ class AdaptiveRule(Rule):
     ) -> float:
         """Weigh what is expected against what waits; no longer than the earliest deadline allows."""
         until = self._hold(waiting, others, oldest, accepted, now)
+        self.reason = self._why
         if until > now and deadline < inf:
             latest = deadline - self.seconds_for(waiting + 1)
             if latest < until:
@@ -186,7 +187,7 @@ class AdaptiveRule(Rule):
         room = self.most() - waiting
         until, enough = self._cohort.hold(waiting, accepted, self.cost, room, now)
         if until > -inf:
-            self.reason = "cohort"
+            self._why = "cohort"
         self._until, self._enough = until, enough
         return until
 
@@ -196,11 +197,12 @@ class AdaptiveRule(Rule):
         end = max(min(self._running.values()), now)
         until = self._last_start + min((end - self._last_start) / (free + 1), self._max_hold)
         rate = self._rate
-        if rate > 0:  # by then fewer will come before a slot is free anyway than wait now
-            until = min(until, end - waiting / rate)
+        if rate <= 0:
+            return -inf
+        until = min(until, end - waiting / rate)  # then fewer will come before a slot is free anyway than wait now
         if until <= now:
             return -inf
-        self.reason = "spacing"
+        self._why = "spacing"
         self._until, self._enough = until, accepted + 1
         return until
 

@@ -9,7 +9,7 @@ makes them one cohort, and then every batch has them all. Whether that pays cann
 a batch under way callers come back more slowly, because they and the batch share processors; and where reading
 requests takes as long as a batch, two halves are a pipeline that is better left alone. So it is tried:
 
-    watching    nothing is held. After some batches that left callers waiting: trying
+    watching    nothing is held. After some more batches that left callers waiting than did not: trying
     trying      a few batches are held until all callers that were seen are there. Then, if the batcher served more
                 of them a second than before: holding; else watching, for longer than before
     holding     batches are held while the hold gains more than it costs; watching again, as soon as callers wait
@@ -47,7 +47,7 @@ LEAST = 0.5
 
 FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 64, 4, 4096
 """Batches that are watched before the first trial; after the first that failed; so many times as many after each
-further one; at most."""
+further one; at most. Those that left nobody waiting count against the others."""
 
 TRIAL = 8
 """Batches."""
@@ -69,21 +69,23 @@ class Cohort:
     """The callers of a batcher with one batch in flight."""
 
     __slots__ = (
-        *("_most", "_max_hold", "_grid", "_returned", "_left", "_counts"),
+        *("_max_hold", "_grid", "_returned", "_left", "_counts"),
         *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then", "_accepted_at_start"),
         *("_mode", "_together", "_callers", "_pause", "_watch", "_callers_then"),
-        *("_batches", "_items", "_strangers", "_served", "_since", "_rate_before", "_loop_before"),
+        *("_full", "_held", "_idle", "_answers", "_seconds"),
+        *("_batches", "_items", "_strangers", "_served", "_took", "_rate_before", "_loop_before"),
     )
 
-    def __init__(self, max_hold: float, most: int) -> None:
-        """Know nobody: nothing is held. No hold is longer than `max_hold`, and no batch larger than `most`."""
-        self._most = most
+    def __init__(self, max_hold: float) -> None:
+        """Know nobody: nothing is held. No hold is longer than `max_hold`."""
         self._max_hold = max_hold
         self._grid: list[float] = []
         span = SHORTEST
         while span < max_hold:
             self._grid.append(span)
             span *= STEP
+        if max_hold:
+            self._grid.append(max_hold)
         self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
         self._left = 0.0  # items of those batches
         self._counts = [0] * len(self._grid)  # the same, after the last end but one, so far
@@ -96,17 +98,28 @@ class Cohort:
         self._pause = FIRST_PAUSE
         self._watch = FIRST_PAUSE  # batches until the next trial
         self._callers_then = 0.0  # when the mode changed last
+        self._full = self._held = self._idle = False  # of the batch that runs: was it, and did nobody wait before?
+        self._answers = self._seconds = 0.0  # items of a batch, and the seconds between ends, but for idle ones
         self._batches = 0  # of the trial
         self._items = self._strangers = 0.0  # in held batches, and who came while these ran
         self._served = 0  # in the trial, but for its first batch, whose callers had gathered before
-        self._since = -inf  # the end of that one
+        self._took = 0.0  # the seconds for them
         self._rate_before = self._loop_before = 0.0
 
     # What is seen
 
-    def started(self, arrivals: Sequence[float], accepted: int) -> None:
-        """Count those who came back after the last two ends of batches, where it matters."""
+    def forget(self) -> None:
+        """Begin anew with what comes between ends of batches: there was something else since the last one."""
+        self._ended = self._ended_before = -inf
+
+    def started(self, arrivals: Sequence[float], accepted: int, *, full: bool) -> None:
+        """Count those who came back after the last two ends of batches, where it matters.
+
+        `full`: whether there was no place for more.
+        """
         self._accepted_at_start = accepted
+        self._full = full
+        self._idle = arrivals[0] > self._ended + self._max_hold
         if self._mode == "watching":
             return
         times = sorted(arrivals)  # they are in order already, but for priorities
@@ -121,44 +134,50 @@ class Cohort:
         start = bisect_right(times, self._ended)
         self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
 
-    def finished(self, size: int, waiting: int, accepted: int, rate: float, now: float) -> None:
+    def finished(self, size: int, waiting: int, accepted: int, most: int, now: float) -> None:
         """Judge what a hold was worth, and see whether it is time for a trial.
 
-        `waiting` items wait; `rate` have come a second, in the mean.
+        `waiting` items wait; a batch may have `most`.
         """
+        seconds = 0.0 if self._idle or self._ended == -inf else now - self._ended
+        if seconds:  # time in which nobody waited says nothing of what holds are worth
+            weight = LEARNED if self._seconds else 1.0
+            self._answers += weight * (size - self._answers)
+            self._seconds += weight * (seconds - self._seconds)
         self._ended_before, self._ended = self._ended, now
         self._size_before, self._size = self._size, size
         self._accepted_then = accepted
         if self._mode != "watching":
-            self._judge(size, accepted, rate, now)
+            self._judge(size, accepted, seconds)
+        self._held = False
         self._together = waiting + size
         self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
-        if self._mode == "watching" and waiting and rate:
-            self._watch_on(rate)
+        if self._mode == "watching" and self._seconds and waiting < most:
+            self._watch_on(waiting)
 
-    def _judge(self, size: int, accepted: int, rate: float, now: float) -> None:
-        missing = max(self._together - self._most, 0)  # who had no place
+    def _judge(self, size: int, accepted: int, seconds: float) -> None:
+        missing = max(self._together - size, 0) if self._full else 0  # who had no place
         self._strangers += max(accepted - self._accepted_at_start - missing, 0)
         self._items += size
         if self._strangers > STRANGERS * self._items + 1:
             self._give_up(failed=True)
         elif self._mode == "trying":
-            self._try(size, now)
+            if seconds:
+                self._try(size, seconds)
         else:
             self._items *= 1 - LEARNED
             self._strangers *= 1 - LEARNED
-            if self._are_others() or (rate > 0 and self._callers / rate > LOSS * self._loop_before):
+            if self._are_others() or self._callers * self._seconds > LOSS * self._loop_before * self._answers:
                 self._give_up(failed=False)
 
-    def _try(self, size: int, now: float) -> None:
-        self._batches += 1
-        if self._batches == 1:
-            self._since = now
-            return
-        self._served += size
+    def _try(self, size: int, seconds: float) -> None:
+        self._batches += self._held or not self._full  # a full batch may have been full before any hold
+        if self._batches > 1:
+            self._served += size
+            self._took += seconds
         if self._batches < TRIAL:
             return
-        if self._served > GAIN * self._rate_before * (now - self._since):
+        if self._served > GAIN * self._rate_before * self._took:
             self._mode = "holding"
             self._callers_then = self._callers
         else:
@@ -174,8 +193,11 @@ class Cohort:
         """Whether there are many more callers, or many less, than when the mode changed last."""
         return not 1 / CHANGE < self._callers / self._callers_then < CHANGE
 
-    def _watch_on(self, rate: float) -> None:
-        """Begin a trial when it is time for one, after a batch that has left callers waiting."""
+    def _watch_on(self, waiting: int) -> None:
+        """Begin a trial when it is time for one: two halves leave callers waiting after most batches."""
+        if not waiting:
+            self._watch = min(self._watch + 1, self._pause)
+            return
         if self._pause > PAUSE and self._are_others():
             self._pause = PAUSE
             self._watch = min(self._watch, PAUSE)
@@ -183,11 +205,13 @@ class Cohort:
         if self._watch <= 0:
             self._mode = "trying"
             self._batches = self._served = 0
+            self._took = 0.0
             self._items = self._strangers = 0.0
             self._ended_before = -inf  # what is learned of returns begins here
             self._returned = [0.0] * len(self._grid)
             self._left = 0.0
-            self._rate_before, self._loop_before = rate, self._callers / rate
+            self._rate_before = self._answers / self._seconds
+            self._loop_before = self._callers / self._rate_before
 
     # What is decided
 
@@ -206,7 +230,10 @@ class Cohort:
         """Hold until all are there that were there when the batch before ended; a batch time at most."""
         missing = min(self._together - waiting, room)
         until = self._ended + min(cost.predict(waiting), self._max_hold)
-        return (until, accepted + missing) if missing > 0 and until > now else (-inf, 0)
+        if missing <= 0 or until <= now:
+            return -inf, 0
+        self._held = True
+        return until, accepted + missing
 
     def _best(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
         """Return the end of the hold that gains most."""

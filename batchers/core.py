@@ -326,6 +326,11 @@ class Core(Generic[T, S]):
         return self._number
 
     @property
+    def slots(self) -> int:
+        """Batches that may be in flight now."""
+        return self._slots
+
+    @property
     def stalled(self) -> int:
         """Batches that were given up and still run."""
         return len(self._stalled)
@@ -383,10 +388,9 @@ class Core(Generic[T, S]):
         batch = Batch(tickets, now)
         self._in_flight[batch] = None
         if self._rule.learns:
-            arrivals = () if reason == "bisect" else [ticket.arrived for ticket in tickets]
-            self._rule.started(batch, arrivals, self._number, now)
+            self._rule.started(batch, [ticket.arrived for ticket in tickets], reason, self._number, now)
         if self._speed_up is not None:
-            self._speed_up.started(batch, now)
+            self._speed_up.started(batch, len(tickets), now)
         self._moving = []
         self._batches += 1
         self._batch_size.observe(len(tickets))

@@ -37,7 +37,7 @@ class Dispatch(NamedTuple):
     """Batches that ran then, this one too."""
 
     seconds: float | None = None
-    """That the batch took; None: it runs still."""
+    """That the batch took; None: it runs still, or was given up."""
 
 
 class Batch(Generic[T]):

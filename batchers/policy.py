@@ -49,9 +49,9 @@ class Rule(ABC):
         """
 
     def started(  # noqa: B027 - most learn nothing
-        self, batch: object, arrivals: Sequence[float], accepted: int, now: float
+        self, batch: object, arrivals: Sequence[float], reason: Reason, accepted: int, now: float
     ) -> None:
-        """Learn that a batch of items that arrived at these times goes; of none: a part of a failed one."""
+        """Learn that a batch of items that arrived at these times goes, and why."""
 
     def finished(  # noqa: B027, PLR0917 - as above
         self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool

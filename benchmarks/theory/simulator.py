@@ -155,6 +155,8 @@ class _World:
     busy: float = 0.0
     refused: int = 0
     expired: int = 0
+    free_since: float = 0.0
+    longest_hold: float = 0.0
 
     def pass_time(self, until: float) -> None:
         """Let all that runs go on until then."""
@@ -185,6 +187,8 @@ class _World:
 
     def end(self, running: _Running) -> int:
         """End a batch; return how many callers have their answer."""
+        if self.core.slots == len(self.running):
+            self.free_since = self.now
         self.running.remove(running)
         settled = list(self.core.finish(running.batch, list(running.batch.items), self.now))
         self.latencies += [self.now - ticket.arrived for ticket, _ in settled]
@@ -198,6 +202,8 @@ class _World:
             if isinstance(decision, Run):
                 work = self.service.work(len(decision.batch.tickets), self.chance)
                 self.running.append(_Running(work, decision.batch))
+                oldest = min(ticket.arrived for ticket in decision.batch.tickets)
+                self.longest_hold = max(self.longest_hold, self.now - max(oldest, self.free_since))
             elif isinstance(decision, Expire):
                 gone += sum(isinstance(outcome, Err) for _, outcome in decision.settled)
             else:
@@ -281,7 +287,6 @@ def _summary(world: _World, start: float, mark: tuple[int, float, int]) -> Simul
     seconds = world.now - start
     p50, p95, p99 = np.percentile(latencies, [50, 95, 99]).tolist() if len(latencies) else [nan] * 3
     in_time = int((latencies <= world.deadline).sum())
-    holds = [dispatch.waited for dispatch in world.core.dispatches() if dispatch.reason in {"cohort", "spacing"}]
     return Simulated(
         items=len(latencies),
         mean=float(latencies.mean()) if len(latencies) else nan,
@@ -294,6 +299,6 @@ def _summary(world: _World, start: float, mark: tuple[int, float, int]) -> Simul
         goodput=in_time / seconds,
         refused=world.refused,
         expired=world.expired,
-        longest_hold=max(holds, default=0.0),
+        longest_hold=world.longest_hold,
         reasons={reason: number for reason, number in stats.reasons.items() if number},
     )

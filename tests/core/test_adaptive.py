@@ -23,7 +23,8 @@ class Loop:
     """Clients that come back `back` seconds after their answers, one after the other."""
 
     def __init__(self, clients: int, back: float, **options: Any) -> None:
-        self.core: Core[int, int] = Core(Options(policy=Adaptive(), max_queue_size=-1, **options))
+        options = {"policy": Adaptive()} | options
+        self.core: Core[int, int] = Core(Options(max_queue_size=-1, **options))
         self.now = 0.0
         self.coming = [0.0] * clients
         self.back = back
@@ -63,7 +64,7 @@ def test_halves_become_one_cohort() -> None:
     loop = Loop(8, 0.0001)
     loop.run(100)
 
-    assert loop.sizes[:3] == [8, 8, 8] or min(loop.sizes[:10]) < 8
+    assert 8 not in loop.sizes[:10]
     assert loop.sizes[-10:] == [8] * 10
 
 
@@ -336,14 +337,22 @@ events = st.lists(
 )
 
 
-@given(events, st.integers(1, 4), st.integers(1, 5))
+@given(events, st.sampled_from([1, 1, 2, 4]), st.integers(2, 8))
 def test_what_always_holds(moves: list[tuple[str, float]], slots: int, most: int) -> None:
-    """No batch over the limit, no free slot beside a full one, none held beyond `max_hold`, first come first."""
+    """No batch over the limit, no free slot beside a full one, none held beyond `max_hold`, first come first.
+
+    It has seen a cohort before, so that it has something to wait for.
+    """
     policy = Adaptive(max_hold=0.01)
-    core: Core[int, int] = Core(Options(policy=policy, max_batch_size=most, concurrency=slots, max_queue_size=-1))
-    now, number, served = 0.0, 0, []
+    loop = Loop(8, 0.0001, policy=policy, max_batch_size=most, concurrency=slots)
+    loop.run(60)
+    core, now = loop.core, loop.now
+    while core.queued:
+        list(core.finish(loop.next_batch(), [0] * loop.sizes[-1], loop.now))
+        now = loop.now
+    number, served = 0, []
     running: list[Batch[int]] = []
-    free_since: dict[str, float] = {"time": 0.0}
+    free_since = now
     for move, span in moves:
         if move == "offer":
             core.offer((Ticket(number),), now)
@@ -351,14 +360,14 @@ def test_what_always_holds(moves: list[tuple[str, float]], slots: int, most: int
         elif move == "finish" and running:
             batch = running.pop(0)
             list(core.finish(batch, list(batch.items), now))
-            free_since["time"] = now
+            free_since = now
         else:
             due = core.due
             now = min(now + span, due) if due > now else now
         while isinstance(decision := core.decide(now), Run):
             assert 1 <= len(decision.batch.tickets) <= most
             oldest = min(ticket.arrived for ticket in decision.batch.tickets)
-            assert now - max(oldest, free_since["time"]) <= policy.max_hold + 1e-9
+            assert now - max(oldest, free_since) <= policy.max_hold + 1e-9
             served += decision.batch.items
             running.append(decision.batch)
         assert isinstance(decision, Wait)

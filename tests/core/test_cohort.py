@@ -25,7 +25,7 @@ class Callers:
     """So many callers of one batcher, each of which comes back `back` seconds after its answer, in a row."""
 
     def __init__(self, number: int, back: float, *, most: int = 1000, batch: float = BATCH) -> None:
-        self.cohort = Cohort(0.025, most)
+        self.cohort = Cohort(0.025)
         self.most = most
         self.back = back
         self.batch = batch
@@ -56,13 +56,13 @@ class Callers:
             if self.accepted < enough:
                 self.now = until
         batch, self.waiting = self.waiting[: self.most], self.waiting[self.most :]
-        self.cohort.started(batch, self.accepted)
+        self.cohort.started(batch, self.accepted, full=len(batch) == self.most)
         end = self.now + self.batch
         self._come(end)
         self.now = end
         self.ends.append(self.now)
         self.sizes.append(len(batch))
-        self.cohort.finished(len(batch), len(self.waiting), self.accepted, self.rate, self.now)
+        self.cohort.finished(len(batch), len(self.waiting), self.accepted, self.most, self.now)
         self.coming = sorted(self.coming + [self.now + self.back * (n + 1) for n in range(len(batch))])
 
     @property
@@ -91,7 +91,7 @@ def test_nothing_is_held_before_the_trial() -> None:
     """So many batches that left callers waiting are watched; the next one is held for all."""
     callers = Callers(8, 0.0001)
     callers.split(4)
-    callers.run(FIRST_PAUSE)
+    callers.run(FIRST_PAUSE + 1)
     assert set(callers.sizes) == {4}
     assert not callers.held
     callers.run(2)
@@ -103,7 +103,7 @@ def test_a_cohort_that_pays_is_kept() -> None:
     callers = Callers(8, 0.0001)
     callers.split(4)
     callers.run(200)
-    assert set(callers.sizes[FIRST_PAUSE:]) == {8}
+    assert set(callers.sizes[FIRST_PAUSE + 1 :]) == {8}
     assert callers.ends[-1] - callers.ends[-2] == pytest.approx(BATCH + 0.0008)
 
 
@@ -134,18 +134,18 @@ def strangers(cohort: Cohort, batches: int, size: int, waiting: int, now: float 
         accepted += size
         until, _ = cohort.hold(waiting, accepted, cost(), 1000, now)
         held.append(until > -inf)
-        cohort.started([now] * size, accepted)
+        cohort.started([now] * size, accepted, full=False)
         now += BATCH
         accepted += waiting
-        cohort.finished(size, waiting, accepted, 400.0, now)
+        cohort.finished(size, waiting, accepted, 1000, now)
         accepted -= size
     return held
 
 
 def test_independent_callers_end_a_trial_at_once() -> None:
     """As many come while the held batch runs as before: they did not wait for each other."""
-    held = strangers(Cohort(0.025, 1000), 2 * FIRST_PAUSE, 4, 4)
-    assert held.count(True) <= 2
+    held = strangers(Cohort(0.025), 2 * FIRST_PAUSE, 4, 4)
+    assert 1 <= held.count(True) <= 2
 
 
 def test_one_caller_is_never_tried() -> None:
@@ -181,5 +181,40 @@ def test_a_cohort_that_pays_no_more() -> None:
     callers.run(200)
     assert len(callers.sizes) - 1 in callers.held
     callers.back = 0.0030
-    callers.run(20)
+    callers.run(25)
     assert len(callers.sizes) - 1 not in callers.held
+
+
+def test_pauses_of_all_callers() -> None:
+    """Nobody waits meanwhile, so they are no part of what a hold is worth: the cohort goes on as it was."""
+    callers = Callers(8, 0.0001)
+    callers.split(4)
+    for _ in range(12):
+        callers.run(40)
+        callers.now += 1.0
+        callers.coming = [time + 1.0 for time in callers.coming]
+    assert callers.sizes[-1] == 8
+    assert callers.sizes[FIRST_PAUSE + 1 :].count(8) >= 0.97 * (len(callers.sizes) - FIRST_PAUSE - 1)
+    callers.back = 0.0030
+    callers.run(25)
+    assert len(callers.sizes) - 1 not in callers.held
+
+
+def test_callers_that_come_late_but_together() -> None:
+    """The longest hold is one that is learned, too."""
+    callers = Callers(8, 0.0030, batch=0.050)
+    callers.split(4)
+    callers.run(200)
+    assert set(callers.sizes[-50:]) == {8}
+
+
+@pytest.mark.parametrize("longest", [0.0, 0.00005, 0.0001])
+def test_short_limits(longest: float) -> None:
+    """No hold is longer than the longest; 0: there is none."""
+    callers = Callers(8, 0.0001)
+    callers.cohort = Cohort(longest)
+    callers.split(4)
+    callers.run(100)
+    waits = [later - earlier - BATCH for earlier, later in pairwise(callers.ends)]
+    assert max(waits[1:]) <= longest + 0.0001
+    assert bool(callers.held) == (longest > 0)

@@ -10,8 +10,7 @@ from batchers import Options
 from batchers.core import Core
 from batchers.decisions import Run, Wait
 from batchers.lanes import Ticket
-from batchers.outcomes import Failed
-from batchers.speed_up import ALONE, LIMIT, PATIENCE, SpeedUp
+from batchers.speed_up import ALONE, LIMIT, PATIENCE, STALE, SpeedUp
 
 BATCH = 0.010
 
@@ -26,13 +25,19 @@ class Device:
         self.running: dict[int, float] = {}  # batches, and the seconds alone that each has left
         self.starts: dict[int, float] = {}
         self.number = 0
+        self.sizes: Callable[[int], int] = lambda number: 10 + 2 * (number % 3)
+
+    @property
+    def kept(self) -> int:
+        """Slots, but for one that is being tried, or with those that rest while batches run alone."""
+        return self.slots._kept or self.slots.slots - self.slots._trying
 
     def run(self, batches: int, *, waiting: int = 1, most: int = LIMIT, well: bool = True) -> None:
         """Let so many batches end, with as many in flight as are allowed, and `most` at most."""
         for _ in range(batches):
             while len(self.running) < min(self.slots.slots, most):
-                self.slots.started(self.number, self.now)
-                self.running[self.number] = BATCH * (1 + 0.2 * (self.number % 3))
+                self.slots.started(self.number, self.sizes(self.number), self.now)
+                self.running[self.number] = BATCH * self.sizes(self.number) / 10
                 self.starts[self.number] = self.now
                 self.number += 1
             first = min(self.running, key=lambda number: self.running[number])
@@ -42,7 +47,7 @@ class Device:
             for number in self.running:
                 self.running[number] -= seconds * share
             del self.running[first]
-            size = 10 + 2 * (first % 3)  # 10 items take a batch time, each two more a fifth of it
+            size = self.sizes(first)  # 10 items take a batch time
             took = self.now - self.starts.pop(first)
             self.slots.finished(first, size, took, waiting, self.now, well=well)
 
@@ -52,7 +57,7 @@ def test_independent_devices(devices: int) -> None:
     """As many as there are, and not more than the limit."""
     device = Device(lambda running: min(running, devices))
     device.run(4000)
-    assert device.slots.slots == min(devices, LIMIT)
+    assert device.kept == min(devices, LIMIT)
 
 
 @pytest.mark.parametrize(("speed", "slots"), [(1.0, 1), (1.3, 1), (1.6, 1), (1.75, 2), (2.0, 2)])
@@ -60,7 +65,7 @@ def test_shared_cores(speed: float, slots: int) -> None:
     """Two at a time are worth it where (2 + 1/2) / s(2) is below 1.5: s(2) above 5/3."""
     device = Device(lambda running: 1.0 if running == 1 else speed)
     device.run(3000)
-    assert device.slots.slots == slots
+    assert device.kept == slots
 
 
 def test_one_at_a_time_at_first() -> None:
@@ -84,40 +89,84 @@ def test_a_trial_ends_without_load() -> None:
 
 
 def test_failed_batches_say_nothing() -> None:
-    """They end at once, or late; the trial begins anew."""
+    """They end at once, or late: the measurement begins anew; and if too much fails the trial is over."""
     device = Device(float)
     device.run(500, well=False)
     assert device.slots.slots == 1
     device.run(ALONE + 1)
-    device.run(500, well=False)
     assert device.slots.slots == 2
+    device.run(PATIENCE - 2, well=False)
+    assert device.slots.slots == 2
+    device.run(2, well=False)
+    assert device.slots.slots == 1
 
 
 def test_devices_that_are_lost() -> None:
     """What stays is measured all the time: with one device left, one batch at a time."""
     device = Device(lambda running: min(running, 4))
     device.run(1000)
-    assert device.slots.slots == 4
+    assert device.kept == 4
     device.speed = lambda _: 1.0
     device.run(1000)
-    assert device.slots.slots == 1
+    assert device.kept == 1
 
 
 def test_the_core_follows() -> None:
     """More slots from the end of a batch on, and less; the number is in the statistics."""
     core: Core[int, int] = Core(Options(concurrency="auto", max_batch_size=1, max_queue_size=-1))
-    now = 0.0
-    core.offer([Ticket(n) for n in range(2000)], now)
-    most = 0
-    running = []
-    for _ in range(1000):
-        while isinstance(decision := core.decide(now), Run):
-            running.append(decision.batch)
-        assert isinstance(decision, Wait)
-        most = max(most, len(running))
-        assert len(running) == core.stats().concurrency == core.in_flight
-        now += BATCH / len(running)
-        list(core.finish(running.pop(0), [0], now))
+    now, most, running = 0.0, 0, []
+    core.offer([Ticket(n) for n in range(3000)], now)
+    for devices in (LIMIT, 1):
+        for _ in range(1200):
+            while isinstance(decision := core.decide(now), Run):
+                running.append(decision.batch)
+            assert isinstance(decision, Wait)
+            assert len(running) == core.in_flight
+            now += BATCH / min(len(running), devices)
+            list(core.finish(running.pop(0), [0], now))
+            most = max(most, core.stats().concurrency)
     assert most == LIMIT
-    list(core.finish(running.pop(0), Failed(ValueError()), now))
+    assert core.stats().concurrency <= 2
+    assert core.in_flight <= 2
     assert Core(Options(concurrency=-1)).stats().concurrency == -1
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("sizes", [(1, 32), (1, 8, 16, 64), (1, 1, 1, 1, 1, 1, 1, 100)], ids=str)
+def test_batches_of_many_sizes(sizes: tuple[int, ...], devices: int) -> None:
+    """What counts is the work of all of them, not the size of the one that ended last."""
+    device = Device(lambda running: min(running, devices))
+    device.sizes = lambda number: sizes[number * 7 % len(sizes)]
+    device.run(4000)
+    if devices == 1:
+        assert device.kept == 1
+    else:
+        assert 2 <= device.kept <= devices + 1
+
+
+def test_a_batch_that_hangs() -> None:
+    """It is no sign that the others are slow: the slots stay."""
+    device = Device(lambda running: min(running, 4))
+    device.run(1000)
+    device.slots.started("hangs", 10, device.now)
+    device.run(500, most=3)
+    assert device.kept == 4
+
+
+def test_a_clock_that_stands_still() -> None:
+    """Batches that take no time at all say nothing."""
+    found = SpeedUp()
+    for number in range(200):
+        found.started(number, 4, 1.0)
+        found.finished(number, 4, 0.0, 1, 1.0, well=True)
+    assert found.slots <= 2
+
+
+def test_another_model() -> None:
+    """One that is twice as fast, but runs one batch at a time: after a while batches run alone, and show it."""
+    device = Device(lambda running: min(running, 2))
+    device.run(1000)
+    assert device.kept == 2
+    device.speed = lambda _: 2.0
+    device.run(3 * STALE)
+    assert device.kept == 1
