@@ -3,18 +3,20 @@
 PYTHON ?= python3
 BACKEND ?= asyncio
 PORT ?= 8000
+MINUTES ?= 20
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults check bench bench-all train lock clean
+.PHONY: help serve test test-faults soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats them"
+	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
 	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in about two and a half hours"
@@ -41,6 +43,10 @@ serve: $(VENV)/server.installed
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
 	@$(BIN)/python -m pytest
+
+soak: $(VENV)/dev.installed
+	@echo "== Loading each backend for $(MINUTES) minutes"
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 # More of them: FAULT_REPEATS=20 make test-faults
 test-faults: $(VENV)/dev.installed

@@ -45,7 +45,7 @@ LEARNED = 0.05
 LEAST = 0.5
 """Expected items, below which a hold is never worth it: of few callers the last one would be left behind."""
 
-FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 64, 4, 4096
+FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 256, 4, 4096
 """Batches that are watched before the first trial; after the first that failed; so many times as many after each
 further one; at most. Those that left nobody waiting count against the others."""
 
@@ -198,9 +198,9 @@ class Cohort:
         if not waiting:
             self._watch = min(self._watch + 1, self._pause)
             return
-        if self._pause > PAUSE and self._are_others():
-            self._pause = PAUSE
-            self._watch = min(self._watch, PAUSE)
+        if self._pause > FIRST_PAUSE and self._are_others():
+            self._pause = FIRST_PAUSE
+            self._watch = min(self._watch, FIRST_PAUSE)
         self._watch -= 1
         if self._watch <= 0:
             self._mode = "trying"

@@ -8,7 +8,7 @@ import selectors
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 from batchers import AsyncioBatcher, Batcher, ThreadingBatcher
 
@@ -43,6 +43,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
+Seconds: TypeAlias = Callable[[list[Any]], float]
+"""How long a batch takes."""
+
+
 class VirtualTime(ABC):
     """A backend in a world where the test moves the time."""
 
@@ -51,8 +55,10 @@ class VirtualTime(ABC):
         """Return the seconds so far."""
 
     @abstractmethod
-    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
-        """Return a batcher that lives in this time, with a function that takes none."""
+    def make(
+        self, function: Callable[[list[Any]], Any], seconds: Seconds | None = None, **options: Any
+    ) -> Batcher[Any, Any]:
+        """Return a batcher that lives in this time, with a function that takes so much of it; None: none."""
 
     @abstractmethod
     async def advance(self, seconds: float) -> None:
@@ -76,7 +82,9 @@ class LoopTime(VirtualTime):
     def now(self) -> float:
         return self._loop.time()
 
-    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+    def make(
+        self, function: Callable[[list[Any]], Any], seconds: Seconds | None = None, **options: Any
+    ) -> Batcher[Any, Any]:
         world = self
 
         class Virtual(AsyncioBatcher[Any, Any]):
@@ -87,6 +95,8 @@ class LoopTime(VirtualTime):
                 return super()._decide()
 
         async def process_batch(items: list[Any]) -> Any:
+            if seconds is not None:
+                await asyncio.sleep(seconds(items))
             return function(items)
 
         return Virtual(process_batch, **options)
@@ -120,7 +130,9 @@ class ThreadTime(VirtualTime):
     def now(self) -> float:
         return self._now
 
-    def make(self, function: Callable[[list[Any]], Any], **options: Any) -> Batcher[Any, Any]:
+    def make(
+        self, function: Callable[[list[Any]], Any], seconds: Seconds | None = None, **options: Any
+    ) -> Batcher[Any, Any]:
         world = self
 
         class FakeCondition(threading.Condition):
@@ -156,11 +168,16 @@ class ThreadTime(VirtualTime):
                 world.wake_ups += 1
                 return super()._decide()
 
-        self._batcher = Virtual(function, **options)
+        def process_batch(items: list[Any]) -> Any:
+            if seconds is not None:
+                self._sleep(seconds(items))
+            return function(items)
+
+        self._batcher = Virtual(process_batch, **options)
         return self._batcher
 
-    def sleep(self, seconds: float) -> None:
-        """Let a batch function take so much of this time."""
+    def _sleep(self, seconds: float) -> None:
+        """Let this thread, a worker's, take so much of this time."""
         batcher = self._batcher
         assert batcher is not None
         with batcher._lock:

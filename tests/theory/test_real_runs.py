@@ -88,12 +88,8 @@ def test_threading(policy: Policy, slots: int) -> None:
     world = ThreadTime()
     latencies: list[float] = []
 
-    def process_batch(batch: list[int]) -> list[int]:
-        world.sleep(LINE.tau(len(batch)))
-        return batch
-
     async def main() -> None:
-        batcher = world.make(process_batch, **script.options)
+        batcher = world.make(list, lambda batch: LINE.tau(len(batch)), **script.options)
         for number, time in enumerate(script.times):
             await world.advance(time - world.now())
             future = batcher.submit(number)
