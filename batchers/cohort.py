@@ -72,7 +72,7 @@ class Cohort:
         *("_max_hold", "_grid", "_returned", "_left", "_counts"),
         *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then", "_accepted_at_start"),
         *("_mode", "_together", "_callers", "_pause", "_watch", "_callers_then"),
-        *("_full", "_held", "_idle", "_answers", "_seconds"),
+        *("_full", "_held", "_idle", "_answers", "_seconds", "_seen"),
         *("_batches", "_items", "_strangers", "_served", "_took", "_rate_before", "_loop_before"),
     )
 
@@ -100,6 +100,7 @@ class Cohort:
         self._callers_then = 0.0  # when the mode changed last
         self._full = self._held = self._idle = False  # of the batch that runs: was it, and did nobody wait before?
         self._answers = self._seconds = 0.0  # items of a batch, and the seconds between ends, but for idle ones
+        self._seen = 0  # batches that these are the means of
         self._batches = 0  # of the trial
         self._items = self._strangers = 0.0  # in held batches, and who came while these ran
         self._served = 0  # in the trial, but for its first batch, whose callers had gathered before
@@ -141,7 +142,8 @@ class Cohort:
         """
         seconds = 0.0 if self._idle or self._ended == -inf else now - self._ended
         if seconds:  # time in which nobody waited says nothing of what holds are worth
-            weight = LEARNED if self._seconds else 1.0
+            self._seen += 1
+            weight = max(LEARNED, 1 / self._seen)
             self._answers += weight * (size - self._answers)
             self._seconds += weight * (seconds - self._seconds)
         self._ended_before, self._ended = self._ended, now
@@ -188,6 +190,7 @@ class Cohort:
         self._callers_then = self._callers
         self._pause = min(max(MORE_PAUSE * self._pause, PAUSE), LONGEST_PAUSE) if failed else FIRST_PAUSE
         self._watch = self._pause
+        self._seen = 0  # what was served with holds, or to other callers, is no measure for the next trial
 
     def _are_others(self) -> bool:
         """Whether there are many more callers, or many less, than when the mode changed last."""
@@ -201,6 +204,7 @@ class Cohort:
         if self._pause > FIRST_PAUSE and self._are_others():
             self._pause = FIRST_PAUSE
             self._watch = min(self._watch, FIRST_PAUSE)
+            self._seen = 0
         self._watch -= 1
         if self._watch <= 0:
             self._mode = "trying"

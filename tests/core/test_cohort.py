@@ -218,3 +218,15 @@ def test_short_limits(longest: float) -> None:
     waits = [later - earlier - BATCH for earlier, later in pairwise(callers.ends)]
     assert max(waits[1:]) <= longest + 0.0001
     assert bool(callers.held) == (longest > 0)
+
+
+def test_what_others_were_served_is_no_measure() -> None:
+    """Few callers for whom a cohort pays, then many for whom it does not: the trial with these is lost."""
+    callers = Callers(6, 0.0006)
+    callers.split(3)
+    callers.run(100)
+    assert callers.sizes[-1] == 6
+    callers.coming = sorted([*callers.coming, *(callers.now + 0.0006 * n for n in range(26))])
+    callers.run(80)
+    assert len(callers.sizes) - 1 not in callers.held
+    assert callers.cohort._rate_before == pytest.approx(callers.rate, rel=0.05)
