@@ -152,9 +152,12 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
         supervisor = psutil.Process(server.process.pid)
 
         def workers() -> list[psutil.Process]:
-            return [
-                child for child in supervisor.children() if "resource_tracker" not in " ".join(child.cmdline())
-            ]
+            found = []
+            for child in supervisor.children():
+                with suppress(psutil.NoSuchProcess):  # it has just ended, and the supervisor has not seen it
+                    if "resource_tracker" not in " ".join(child.cmdline()):
+                        found.append(child)
+            return found
 
         await until(lambda: len(workers()) == 2)
         clients = [Client(server.port) for _ in range(20)]
@@ -162,20 +165,22 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
             while await client.ask(request()) is None:
                 await asyncio.sleep(0.01)  # the supervisor says that it runs before its children do
         victim = workers()[0]
+        its_own = {connection.raddr.port for connection in victim.net_connections() if connection.raddr}
         victim.kill()
-        failed = 0
         for client in clients:
+            port = client.local_port
             try:
                 answer = await client.ask(request())
-                assert answer is None or answer.status == 200
             except Lost:
-                failed += 1
-        assert failed < len(clients)
+                assert port in its_own
+            else:
+                assert answer is None or answer.status == 200
+                assert answer is not None or port in its_own
         await until(lambda: len(workers()) == 2 and victim not in workers())
         for client in clients:
             client.close()
-            fresh = await client.ask(request())
-            assert fresh is not None
+            while (fresh := await client.ask(request())) is None:
+                await asyncio.sleep(0.01)  # the other one may still start
             assert fresh.status == 200
             client.close()
 

@@ -91,6 +91,11 @@ class Client:
             self.close()
         return answer
 
+    @property
+    def local_port(self) -> int:
+        """The port of its own end; 0 without a connection."""
+        return self._streams[1].get_extra_info("sockname")[1] if self._streams is not None else 0
+
     def close(self) -> None:
         """Leave."""
         if self._streams is not None:
