@@ -33,7 +33,7 @@ from typing import Literal
 
 from .cost_model import CostModel
 
-SHORTEST = 0.0001
+FIRST_SPAN = 0.0001
 """Seconds: the first time after the end of a batch at which arrivals are counted."""
 
 STEP = 1.5
@@ -80,7 +80,7 @@ class Cohort:
         """Know nobody: nothing is held. No hold is longer than `max_hold`."""
         self._max_hold = max_hold
         self._grid: list[float] = []
-        span = SHORTEST
+        span = FIRST_SPAN
         while span < max_hold:
             self._grid.append(span)
             span *= STEP

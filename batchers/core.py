@@ -36,14 +36,13 @@ Four rules hold between any two events, and the tests check them after every one
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from math import inf
 from typing import Generic, NoReturn, TypeVar
 
 from .decisions import Batch, Decision, Dispatch, Done, Expire, Run, Settled, Wait
-from .drain import LONGEST, SHORTEST, DrainRate
+from .drain import LONGEST, SHORTEST
 from .errors import (
     BatcherError,
     BatcherStoppedError,
@@ -54,33 +53,30 @@ from .errors import (
 )
 from .groups import Groups
 from .lanes import QUEUED, RUNNING, SETTLED, Lane, Ticket
+from .ledger import Ledger
 from .options import Options
 from .order import Order
 from .outcomes import Err, Failed, Verdict
-from .policy import REASONS, Reason
+from .policy import Reason
 from .speed_up import SpeedUp
-from .stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
+from .stats import BatcherStats
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-
-DISPATCHES_KEPT = 256
 
 STALLED_LIMIT = 4
 """Batches that may hang after they were given up; with so many, no other is begun."""
 
 
 class Core(Generic[T, S]):
-    """The queue, the slots and the counters of one batcher. Not thread-safe: the drivers hold a lock."""
+    """The queue and the slots of one batcher. Not thread-safe: the drivers hold a lock."""
 
     __slots__ = (
         *("_queue_limit", "_batch_timeout", "_slots", "_speed_up", "_bisect", "_rule"),
         *("_groups", "_deadlines", "_divided", "_in_flight", "_stalled"),
         *("_closed", "_abandoned", "_token", "_moving", "torn"),
-        *("_number", "_queued", "_running", "_batches"),
-        *("_completed", "_failed", "_cancelled", "_expired", "_stopped", "_rejected"),
-        *("_batch_size", "_queue_wait", "_service_time", "_drain", "_dispatches", "_reasons", "_now"),
+        *("_number", "_queued", "_running", "_ledger", "_now"),
     )
 
     def __init__(self, options: Options) -> None:
@@ -101,15 +97,8 @@ class Core(Generic[T, S]):
         self.torn = False  # whether an event was interrupted half-way, by a signal handler that raised
         self._moving: list[Ticket[T]] = []  # what an event has in its hands meanwhile, so that it is not lost
         self._number = 0
-        self._queued = self._running = self._batches = 0
-        self._completed = self._failed = self._cancelled = 0
-        self._expired = self._stopped = self._rejected = 0
-        self._batch_size = Histogram(SIZE_BOUNDS)
-        self._queue_wait = Histogram(TIME_BOUNDS)
-        self._service_time = Histogram(TIME_BOUNDS)
-        self._drain = DrainRate()
-        self._dispatches: deque[tuple[Dispatch, list[float]]] = deque(maxlen=DISPATCHES_KEPT)
-        self._reasons: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._queued = self._running = 0
+        self._ledger = Ledger()
         self._now = -inf  # the time of the last event
 
     # Events
@@ -151,7 +140,7 @@ class Core(Generic[T, S]):
             return False
         self.torn = True
         self._leave(ticket)
-        self._cancelled += 1
+        self._ledger.cancelled += 1
         self.torn = False
         return True
 
@@ -162,15 +151,8 @@ class Core(Generic[T, S]):
             return ()
         self.torn = True
         self._now = now
-        batch.took.append(now - batch.started)
-        self._service_time.observe(now - batch.started)
-        if self._rule.learns:
-            size, well = len(batch.tickets), not isinstance(verdict, Failed)
-            self._rule.finished(batch, size, now - batch.started, self._queued, self._number, now, well=well)
-            self._groups.limit(self._rule.most())
-        if self._speed_up is not None:
-            self._learn_speed_up(self._speed_up, batch, now, well=not isinstance(verdict, Failed))
-        self._drain.observe(len(batch.tickets), batch.started, now)
+        self._ledger.ended(batch, now)
+        self._learn(batch, now, well=not isinstance(verdict, Failed))
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.tickets) > 1:
                 middle = len(batch.tickets) // 2
@@ -193,8 +175,8 @@ class Core(Generic[T, S]):
                     failed += 1
                 settled.append(pair)
         self._running -= len(settled)
-        self._failed += failed
-        self._completed += len(settled) - failed
+        self._ledger.failed += failed
+        self._ledger.completed += len(settled) - failed
         del self._in_flight[batch]
         self._moving = []
         self.torn = False
@@ -230,8 +212,8 @@ class Core(Generic[T, S]):
         for ticket in tickets:
             ticket.state = SETTLED
             ticket.item = None
-        done = self._completed + self._failed + self._cancelled + self._expired
-        self._stopped = self._number - done
+        ledger = self._ledger
+        ledger.stopped = self._number - ledger.completed - ledger.failed - ledger.cancelled - ledger.expired
         self._queued = self._running = 0
         self._moving = []
         self._closed = self._abandoned = True
@@ -342,29 +324,18 @@ class Core(Generic[T, S]):
 
     def stats(self) -> BatcherStats:
         """Return the counters as they are now."""
-        return BatcherStats(
-            submitted=self._number + self._rejected,
-            completed=self._completed,
-            failed=self._failed,
-            cancelled=self._cancelled,
-            expired=self._expired,
-            stopped=self._stopped,
-            rejected=self._rejected,
+        return self._ledger.stats(
+            accepted=self._number,
             queued=self._queued,
             running=self._running,
-            batches=self._batches,
-            batches_in_flight=len(self._in_flight),
+            in_flight=len(self._in_flight),
             stalled=len(self._stalled),
-            batch_size=self._batch_size.snapshot(),
-            queue_wait=self._queue_wait.snapshot(),
-            service_time=self._service_time.snapshot(),
-            reasons=dict(self._reasons),
-            concurrency=self._slots if self._slots < sys.maxsize else -1,
+            slots=self._slots,
         )
 
     def dispatches(self) -> list[Dispatch]:
         """Return the last starts of batches, oldest first."""
-        return [start._replace(seconds=took[0]) if took else start for start, took in self._dispatches]
+        return self._ledger.dispatches()
 
     # Batches
 
@@ -376,7 +347,7 @@ class Core(Generic[T, S]):
         self._running += len(tickets)
         for ticket in tickets:
             ticket.state = RUNNING
-        self._queue_wait.observe_all([now - ticket.arrived for ticket in tickets])
+        self._ledger.taken(tickets, now)
         return tickets
 
     def _reason(self, lane: Lane[T]) -> Reason:
@@ -392,21 +363,21 @@ class Core(Generic[T, S]):
         if self._speed_up is not None:
             self._speed_up.started(batch, len(tickets), now)
         self._moving = []
-        self._batches += 1
-        self._batch_size.observe(len(tickets))
-        self._reasons[reason] += 1
-        waited = now - tickets[0].arrived
-        start = Dispatch(now, len(tickets), reason, waited, self._queued, len(self._in_flight))
-        self._dispatches.append((start, batch.took))
+        self._ledger.started(batch, reason, self._queued, len(self._in_flight))
         self.torn = False
         return Run(batch)
 
-    def _learn_speed_up(self, speed_up: SpeedUp, batch: Batch[T], now: float, *, well: bool) -> None:
-        size = len(batch.tickets)
-        speed_up.finished(batch, size, now - batch.started, self._queued, now, well=well)
-        if speed_up.slots != self._slots:
-            self._slots = speed_up.slots
-            self._rule.allow(self._slots)
+    def _learn(self, batch: Batch[T], now: float, *, well: bool) -> None:
+        """Tell those who learn that a batch has ended, or was given up, and follow them."""
+        size, seconds = len(batch.tickets), now - batch.started
+        if self._rule.learns:
+            self._rule.finished(batch, size, seconds, self._queued, self._number, now, well=well)
+            self._groups.limit(self._rule.most())
+        if self._speed_up is not None:
+            self._speed_up.finished(batch, size, seconds, self._queued, now, well=well)
+            if self._speed_up.slots != self._slots:
+                self._slots = self._speed_up.slots
+                self._rule.allow(self._slots)
 
     def _next_divided(self) -> list[Ticket[T]]:
         while self._divided:
@@ -441,7 +412,7 @@ class Core(Generic[T, S]):
             self._moving.append(ticket)
             where = "in the queue" if ticket.state == QUEUED else "in a running batch"
             self._leave(ticket)
-            self._expired += 1
+            self._ledger.expired += 1
             msg = (
                 f"no answer after {now - ticket.arrived:.3f} s: the item was still {where}; "
                 "give it a longer timeout, or add capacity"
@@ -473,14 +444,10 @@ class Core(Generic[T, S]):
         self._moving = running
         self._stalled[batch] = None
         del self._in_flight[batch]
-        size, seconds = len(batch.tickets), now - batch.started
-        if self._rule.learns:
-            self._rule.finished(batch, size, seconds, self._queued, self._number, now, well=False)
-        if self._speed_up is not None:
-            self._learn_speed_up(self._speed_up, batch, now, well=False)
+        self._learn(batch, now, well=False)
         msg = (
-            f"process_batch has not returned after {seconds:.3f} s (batch_timeout is {self._batch_timeout}): "
-            "give it more time, or see where it hangs with batcher.dump()"
+            f"process_batch has not returned after {now - batch.started:.3f} s (batch_timeout is "
+            f"{self._batch_timeout}): give it more time, or see where it hangs with batcher.dump()"
         )
         return Expire(self._fail(running, BatchTimeoutError, msg), batch)
 
@@ -504,7 +471,7 @@ class Core(Generic[T, S]):
             self.torn = True
             self._moving.append(ticket)
             self._leave(ticket)
-            self._expired += 1
+            self._ledger.expired += 1
             msg = (
                 f"no answer in time: after {now - ticket.arrived:.3f} s in the queue the next batch would end "
                 f"{ends - ticket.deadline:.3f} s too late; give it a longer timeout, or add capacity"
@@ -522,12 +489,13 @@ class Core(Generic[T, S]):
         """Let each of them fail, with an error of its own."""
         self.torn = True
         self._moving = tickets
+        settled = [(ticket, Err(kind(msg))) for ticket in tickets]
         for ticket in tickets:
             self._leave(ticket)
-        self._failed += len(tickets)
+        self._ledger.failed += len(tickets)
         self._moving = []
         self.torn = False
-        return [(ticket, Err(kind(msg))) for ticket in tickets]
+        return settled
 
     def _fail_stopped(self, tickets: list[Ticket[T]]) -> list[tuple[Ticket[T], Err]]:
         settled = []
@@ -536,7 +504,7 @@ class Core(Generic[T, S]):
         for ticket in tickets:
             where = "waited" if ticket.state == QUEUED else "ran"
             self._leave(ticket)
-            self._stopped += 1
+            self._ledger.stopped += 1
             msg = f"the batcher was stopped while the item {where}; stop without force or timeout serves all"
             settled.append((ticket, Err(BatcherStoppedError(msg))))
         self._moving = []
@@ -555,7 +523,7 @@ class Core(Generic[T, S]):
         count = len(tickets)
         ends = self._rule.answered_at(self._queued + count - 1, now)
         if ends > deadline:
-            self._rejected += count
+            self._ledger.rejected += count
             seconds = min(max(ends - deadline, SHORTEST), LONGEST)
             msg = (
                 f"{self._queued} items wait and {self._running} run: the answer would be {ends - deadline:.3f} s "
@@ -564,7 +532,7 @@ class Core(Generic[T, S]):
             raise DeadlineExceededError(msg, retry_after=seconds)
 
     def _refuse(self, count: int) -> NoReturn:
-        self._rejected += count
+        self._ledger.rejected += count
         if self._closed:
             msg = "the batcher is stopped; make a new one"
             raise BatcherStoppedError(msg)
@@ -573,7 +541,7 @@ class Core(Generic[T, S]):
         if count > self._queue_limit:
             msg = f"{count} items can never fit max_queue_size={self._queue_limit}: hand in fewer at a time"
             raise OptionError(msg)
-        seconds = self._drain.seconds_for(self._queued + self._running)
+        seconds = self._ledger.drain.seconds_for(self._queued + self._running)
         msg = (
             f"{self._queued} items wait and max_queue_size is {self._queue_limit}: try again in about "
             f"{seconds:.3f} s, raise max_queue_size, or add capacity"

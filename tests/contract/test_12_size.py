@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchers import Batcher, create_batcher
-from batchers.core import DISPATCHES_KEPT
+from batchers.ledger import DISPATCHES_KEPT
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
 
