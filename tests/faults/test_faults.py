@@ -65,7 +65,6 @@ async def whole(server: Server) -> Whole:
         assert await client.ask(request()) is not None
     client.close()
     process = psutil.Process(server.process.pid)
-    await asyncio.sleep(0)
     return Whole(server, process.num_fds(), process.num_threads())
 
 
@@ -102,7 +101,8 @@ async def test_sigterm_with_time_to_leave(backend: str, seed: int) -> None:
                     return
 
         tasks = [asyncio.create_task(ask_until_told()) for _ in range(50)]
-        await asyncio.sleep(0.05 + 0.2 * random.Random(seed).random())
+        moment = random.Random(seed).randrange(50, 400)
+        await until(lambda: len(statuses) >= moment)
         server.terminate()
         await asyncio.gather(*tasks)
         async with httpx.AsyncClient(base_url=server.url) as client:
@@ -163,7 +163,7 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
         clients = [Client(server.port) for _ in range(20)]
         for client in clients:
             while await client.ask(request()) is None:
-                await asyncio.sleep(0.01)  # the supervisor says that it runs before its children do
+                pass  # the supervisor says that it runs before its children do
         victim = workers()[0]
         its_own = {connection.raddr.port for connection in victim.net_connections() if connection.raddr}
         victim.kill()
@@ -180,7 +180,7 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
         for client in clients:
             client.close()
             while (fresh := await client.ask(request())) is None:
-                await asyncio.sleep(0.01)  # the other one may still start
+                pass  # the other one may still start
             assert fresh.status == 200
             client.close()
 
@@ -224,7 +224,6 @@ async def test_clients_that_leave(slow: Server) -> None:
     stats = await slow.stats()
     assert stats["cancelled"] + stats["completed"] == stats["submitted"]
     assert stats["cancelled"] >= 20
-    assert stats["batches"] == stats["completed"] + (stats["batches"] - stats["completed"])
     assert stats["batches"] <= first + 50 - 20
     for client in stay:
         client.close()
