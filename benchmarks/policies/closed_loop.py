@@ -19,6 +19,9 @@ from server.model import ModelCall
 Policy = Literal["greedy", "adaptive"]
 POLICIES: tuple[Policy, ...] = ("greedy", "adaptive")
 CONNECTIONS = (1, 8, 32, 128, 256)
+MOST = 256
+"""Items in a batch."""
+
 START_SECONDS = 8.0
 
 
@@ -70,7 +73,7 @@ def measure(loop: Loop, port: int | None = None) -> LoopResult:
             "BATCHER_BACKEND": loop.backend,
             "BATCHER_POLICY": policy,
             "MODEL_CALL": loop.model_call,
-            "BATCHER_MAX_BATCH_SIZE": "256",
+            "BATCHER_MAX_BATCH_SIZE": str(MOST),
         }
         with serve(settings, port=port) as server:
             wait_until_idle(server)

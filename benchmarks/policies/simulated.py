@@ -24,9 +24,7 @@ class SimulatedResult(BaseModel):
 
 
 def measure(case: Case) -> SimulatedResult:
-    """Simulate all policies; with deadlines, or on several devices, without the windows."""
-    few = case.devices > 1 or case.deadline is not None
-    policies = ("greedy", "adaptive") if few else POLICIES
+    """Simulate all policies."""
     return SimulatedResult(
-        case=case, policies={policy: case.simulate(policy) for policy in policies}, theory=case.theory()
+        case=case, policies={policy: case.simulate(policy) for policy in POLICIES}, theory=case.theory()
     )

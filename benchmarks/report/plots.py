@@ -189,18 +189,10 @@ def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source:
     for policy in ALL_POLICIES:
         line, marker = ("-", "o") if policy == "adaptive" else next(lines)
         look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 4, "lw": 2.2 if policy == "adaptive" else 1.2}
-        opened = [
-            (float(result.measured.case.source.partition(":")[2]), result.measured)
-            for name, result in results.items()
-            if name.startswith("original-poisson-")
-        ]
+        opened = _along(results, "original-poisson-")
         means = [found.policies[policy].mean / found.theory["best_mean"] for _, found in opened]
         left.plot([rate for rate, _ in opened], means, label=policy, **look)
-        closed = [
-            (int(result.measured.case.source.partition(":")[2]), result.measured)
-            for name, result in results.items()
-            if name.startswith("original-clients-")
-        ]
+        closed = _along(results, "original-clients-")
         shares = [found.policies[policy].throughput / found.theory["throughput_bound"] for _, found in closed]
         right.plot([clients for clients, _ in closed], shares, label=policy, **look)
     left.set_title("Open loop: mean latency against the best possible")
@@ -220,3 +212,12 @@ def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source:
         file,
         source,
     )
+
+
+def _along(results: Mapping[str, Result[SimulatedResult]], prefix: str) -> list[tuple[float, SimulatedResult]]:
+    """Return the cases of one kind with the number in their source: a rate, or clients."""
+    return [
+        (float(result.measured.case.source.partition(":")[2]), result.measured)
+        for name, result in results.items()
+        if name.startswith(prefix)
+    ]

@@ -12,13 +12,20 @@ from pydantic import BaseModel
 from benchmarks.latency.result import pooled
 from benchmarks.latency.run import RateResult
 from benchmarks.load.run import Backend
-from benchmarks.policies.closed_loop import CONNECTIONS, LoopResult, LoopRun
+from benchmarks.policies.closed_loop import CONNECTIONS, MOST, LoopResult, LoopRun
 from benchmarks.policies.plan import LINES, cases, loops, rates
 from benchmarks.policies.simulated import SimulatedResult
 from benchmarks.results import Result, read
 from benchmarks.scale import Scale
-from benchmarks.theory.bounds import Line, control_limit_mean
-from benchmarks.theory.fit import Fit
+from benchmarks.theory.bounds import (
+    Line,
+    best_mean,
+    closed_form,
+    closed_loop_bound,
+    control_limit_mean,
+    lower_bound,
+    two_cohorts,
+)
 
 from .load_tables import NOT_QUICK
 from .markdown import ms, table
@@ -125,17 +132,20 @@ def closed_table(scale: Scale) -> str:
 
 def devices_table(scale: Scale) -> str:
     """Return four devices and bursts, simulated: means."""
-    head = ["line", "case", "lower bound", "greedy", "adaptive", "adaptive against greedy"]
+    head = ["line", "case", "lower bound", "greedy", "adaptive", "adaptive against greedy", "best fixed setting"]
+    head += ["its mean"]
     rows = []
     for what in ("devices", "bursts"):
         for line, _, result in _of(scale, what):
             greedy, adaptive = result.policies["greedy"].mean, result.policies["adaptive"].mean
             devices = f", {result.case.devices} devices" if result.case.devices > 1 else ""
             bound = result.theory.get("lower_bound")
+            best = _best_fixed(result, lambda policy, of=result: of.policies[policy].mean, min)  # type: ignore[misc]
             rows.append(
                 [
                     *(line, result.case.source + devices, "" if bound is None else _fine(bound)),
-                    *(_fine(greedy), _fine(adaptive), f"{adaptive / greedy:.3f}"),
+                    *(_fine(greedy), _fine(adaptive), f"{adaptive / greedy:.3f}", best),
+                    _fine(result.policies[best].mean),
                 ]
             )
     return table(head, rows, texts=2)
@@ -144,15 +154,18 @@ def devices_table(scale: Scale) -> str:
 def overload_table(scale: Scale) -> str:
     """Return overload with deadlines, simulated: answers in time, against the capacity."""
     head = ["line", "load", "deadline, ms", "capacity", "greedy in time", "adaptive in time", "share", "p99, ms"]
+    head += ["best fixed setting in time", "which"]
     rows = []
     for line, value, result in _of(scale, "overload"):
         greedy, adaptive = result.policies["greedy"], result.policies["adaptive"]
         capacity = result.case.line.capacity
+        best = _best_fixed(result, lambda policy, of=result: of.policies[policy].goodput, max)  # type: ignore[misc]
         rows.append(
             [
                 *(line, value, ms(result.case.deadline or 0.0), f"{capacity:.0f}", f"{greedy.goodput:.0f}"),
                 *(f"{adaptive.goodput:.0f}", f"{adaptive.goodput / capacity:.3f}"),
                 "" if isnan(adaptive.p99) else ms(adaptive.p99),
+                *(f"{result.policies[best].goodput:.0f}", best),
             ]
         )
     return table(head, rows, texts=1)
@@ -172,6 +185,9 @@ def real_open_table(scale: Scale) -> str:
         "b, ms",
         "exact, ms",
         "against exact",
+        "best possible, ms",
+        "lower bound, ms",
+        "closed form, ms",
         "p99, ms",
     ]
     rows = []
@@ -179,22 +195,25 @@ def real_open_table(scale: Scale) -> str:
         rate = result.measured.rate
         for backend in get_args(Backend):
             runs = result.measured.runs[backend]
-            lines = [run.line for run in runs if run.line is not None]
-            exact = median(_exact(line, rate.rate, rate.max_batch_size) for line in lines)
+            fits = [run.line for run in runs if run.line is not None]
+            lines = [Line(each.a, each.b, rate.max_batch_size) for each in fits]
+            exact = median(control_limit_mean(line, rate.rate) for line in lines)
+            bounds = (
+                median(best_mean(line, rate.rate)[0] for line in lines),
+                median(lower_bound(line, rate.rate) for line in lines),
+                median(closed_form(line, rate.rate) for line in lines),
+            )
             mean = pooled(runs, "mean").middle
             slow = pooled(runs, "p99")
             rows.append(
                 [
                     *(rate.place, f"{rate.rate:.0f}", rate.policy, backend, _fine(mean)),
                     *(_fine(median(line.a for line in lines)), f"{1000 * median(line.b for line in lines):.3f}"),
-                    *(_fine(exact), f"{mean / exact:.3f}", ms(slow.middle) if slow.values else ""),
+                    *(_fine(exact), f"{mean / exact:.3f}", *map(_fine, bounds)),
+                    ms(slow.middle) if slow.values else "",
                 ]
             )
     return table(head, rows, texts=1)
-
-
-def _exact(line: Fit, rate: float, most: int) -> float:
-    return control_limit_mean(Line(line.a, line.b, most), rate)
 
 
 def real_closed_table(scale: Scale) -> str:
@@ -202,22 +221,23 @@ def real_closed_table(scale: Scale) -> str:
     if not loops(scale):
         return NOT_QUICK
     head = ["model", "backend", "connections", "greedy", "adaptive", "adaptive against greedy", "p99 greedy, ms"]
-    head += ["p99 adaptive, ms", "batch greedy", "batch adaptive", "device alone"]
+    head += ["p99 adaptive, ms", "batch greedy", "batch adaptive", "two halves", "bound"]
     rows = []
     for result in loop_results(scale).values():
         for place, connections in enumerate(CONNECTIONS):
             greedy, adaptive = (
                 [run[place] for run in result.measured.runs[policy]] for policy in ("greedy", "adaptive")
             )
-            # No rule answers more than a device that has all callers in each batch, and waits for none of them.
-            device = connections / median(run.line.a + run.line.b * connections for run in adaptive)
+            halves = median(two_cohorts(_line(run), connections) for run in greedy)
+            # The time away is not known; without any no rule can serve more.
+            bound = median(closed_loop_bound(_line(run), connections, 0.0) for run in adaptive)
             rows.append(
                 [
                     *(result.measured.loop.model_call, result.measured.loop.backend, f"{connections}"),
                     *(_rates(greedy), _rates(adaptive), f"{_rate(adaptive) / _rate(greedy):.2f}"),
                     *(ms(median(run.loaded.p99 for run in each)) for each in (greedy, adaptive)),
                     *(f"{median(run.batch for run in each):.1f}" for each in (greedy, adaptive)),
-                    f"{device:.0f}",
+                    *(f"{halves:.0f}", f"{bound:.0f}"),
                 ]
             )
     return table(head, rows, texts=2)
@@ -226,6 +246,10 @@ def real_closed_table(scale: Scale) -> str:
 def loop_results(scale: Scale) -> dict[str, Result[LoopResult]]:
     """Return the closed loops that were measured."""
     return _present(loops(scale), "policies/", scale, LoopResult)
+
+
+def _line(run: LoopRun) -> Line:
+    return Line(run.line.a, run.line.b, MOST)
 
 
 def _rate(runs: list[LoopRun]) -> float:
