@@ -34,7 +34,9 @@ class _UntilThere(Rule):
         self.reason = "window"
         self._limit = limit
 
-    def hold(self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float) -> float:
+    def hold(  # noqa: PLR0917 - as `Rule.hold`
+        self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float
+    ) -> float:
         return -inf if waiting >= self._limit else inf
 
 
