@@ -237,7 +237,7 @@ def real_closed_table(scale: Scale) -> str:
                     *(_rates(greedy), _rates(adaptive), f"{_rate(adaptive) / _rate(greedy):.2f}"),
                     *(ms(median(run.loaded.p99 for run in each)) for each in (greedy, adaptive)),
                     *(f"{median(run.batch for run in each):.1f}" for each in (greedy, adaptive)),
-                    *(f"{halves:.0f}", f"{bound:.0f}"),
+                    *(f"{halves:.0f}" if connections > 1 else "", f"{bound:.0f}"),
                 ]
             )
     return table(head, rows, texts=2)
