@@ -46,7 +46,7 @@ test: $(VENV)/dev.installed
 
 soak: $(VENV)/dev.installed
 	@echo "== Loading each backend for $(MINUTES) minutes"
-	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+	@$(BIN)/python -m benchmarks.faults.soak --minutes $(MINUTES)
 
 # More of them: FAULT_REPEATS=20 make test-faults
 test-faults: $(VENV)/dev.installed

@@ -1,8 +1,8 @@
 """`python -m benchmarks quick|all|report`, or a part: measure what is missing, then report.
 
-The parts are load, latency, micro, peers, policies and start. An interrupted run goes on where it was: what is in
-`assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew. `cell` makes one
-load measurement of your own, `simulate` one in virtual time.
+The parts are load, latency, micro, peers, policies, faults and start. An interrupted run goes on where it was:
+what is in `assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew. `cell`
+makes one load measurement of your own, `simulate` one in virtual time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from rich.progress import (
 
 from . import report
 from .environment import Environment, environment
+from .faults import plan as faults_plan
+from .faults.result import FaultResult
 from .fresh import MeasurementError
 from .latency import plan as latency_plan
 from .latency.run import RateResult
@@ -51,7 +53,7 @@ from .start import run as start
 from .start.run import StartResult
 from .theory import command as simulation
 
-PARTS = ("load", "latency", "micro", "peers", "policies", "start")
+PARTS = ("load", "latency", "micro", "peers", "policies", "faults", "start")
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
@@ -110,6 +112,16 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         Measurement(name, LoopResult, loop.estimate, partial(measure_loop, loop, port), _is_whole("loop", loop))
         for name, loop in policies_plan.loops(scale).items()
     ]
+    faults = [
+        Measurement(
+            name,
+            FaultResult,
+            faults_plan.estimate(fault),
+            partial(faults_plan.measure, fault),
+            _is_whole("fault", fault),
+        )
+        for name, fault in faults_plan.faults(scale).items()
+    ]
     repeats = start.repeats(scale)
     starts = [
         Measurement(
@@ -120,7 +132,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
             _is_whole("repeats", repeats),
         )
     ]
-    return [*load, *latency, *micro, *peers, *simulated, *loops, *starts]
+    return [*load, *latency, *micro, *peers, *simulated, *loops, *faults, *starts]
 
 
 def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:

@@ -6,11 +6,8 @@ import asyncio
 import dataclasses
 import gc
 import logging
-import signal
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -27,6 +24,7 @@ from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
 from .predictions import Endpoint, Front, Handed
 from .problems import ROW
+from .process import close_slow_heads, drain_on_sigterm, running_server
 from .settings import Settings, read_settings
 
 logger = logging.getLogger("uvicorn.error")
@@ -125,10 +123,13 @@ def create_app(settings: Settings) -> Front:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        _drain_on_sigterm(service)
+        server = running_server()
+        if server is not None:
+            drain_on_sigterm(server, service, settings.drain_delay)
         try:
             await service.start()
-            yield
+            async with _slow_heads_closed(server, settings.head_timeout):
+                yield
         finally:
             await service.stop()
 
@@ -139,6 +140,19 @@ def create_app(settings: Settings) -> Front:
     endpoints = _add_predictions(api, service)
     _add_operations(api, service)
     return Front(api, endpoints, lambda: service.draining)
+
+
+@asynccontextmanager
+async def _slow_heads_closed(server: uvicorn.Server | None, seconds: float) -> AsyncIterator[None]:
+    if server is None:
+        yield
+        return
+    task = asyncio.create_task(close_slow_heads(server, seconds))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
@@ -222,37 +236,6 @@ def _request_body(settings: Settings) -> dict[str, Any]:
     }
     content = {"application/json": {"schema": schema, "example": described.example}}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def _drain_on_sigterm(service: Service) -> None:
-    """Let SIGTERM take the server out of service first, and end it with status 0 when it has drained.
-
-    For BATCHER_DRAIN_DELAY seconds `/readyz` says 503 and answers close their connections, so that whoever sends
-    requests here can go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn
-    raises the signal that it got once more: SIGTERM would end the process as killed, SIGINT ends it as done. So it
-    is told of a SIGINT.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    handler: Any = signal.getsignal(signal.SIGTERM)
-    server = getattr(handler, "__self__", None)
-    if not isinstance(server, uvicorn.Server):
-        return
-    loop = asyncio.get_running_loop()
-    delay = service.settings.drain_delay
-
-    def end() -> None:
-        if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
-            handler(signal.SIGINT, None)
-
-    def drain(_: int, __: FrameType | None) -> None:
-        if service.draining or not delay:
-            end()
-        else:
-            service.draining = True
-            loop.call_soon_threadsafe(loop.call_later, delay, end)
-
-    signal.signal(signal.SIGTERM, drain)
 
 
 app = create_app(read_settings())

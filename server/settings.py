@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     )
     max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")
     body_timeout: Seconds = Field(0.9, description="a number of seconds above 0")
+    head_timeout: Seconds = Field(10.0, description="a number of seconds above 0")
     model_call: ModelCall = Field(
         "compiled", validation_alias="MODEL_CALL", description="compiled, keras or emulated"
     )

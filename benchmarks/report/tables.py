@@ -9,7 +9,16 @@ from functools import partial
 from benchmarks.results import provenance
 from benchmarks.scale import Scale
 
-from . import load_tables, micro_tables, peer_tables, policy_tables, rate_tables, sentences, start_table
+from . import (
+    fault_tables,
+    load_tables,
+    micro_tables,
+    peer_tables,
+    policy_tables,
+    rate_tables,
+    sentences,
+    start_table,
+)
 
 SCALE = re.compile(r"Scale: \*(\w+)\*")
 
@@ -58,5 +67,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "policies-overload": policy_tables.overload_table,
     "policies-real-open": policy_tables.real_open_table,
     "policies-real-closed": policy_tables.real_closed_table,
+    "faults": fault_tables.fault_table,
+    "faults-promises": fault_tables.promise_sentence,
     "start": start_table.start_table,
 }

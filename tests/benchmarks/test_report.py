@@ -16,6 +16,8 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import report, results, servers
 from benchmarks.environment import ROOT, Environment, environment
+from benchmarks.faults import plan as faults_plan
+from benchmarks.faults.result import Fault, FaultResult
 from benchmarks.latency import plan as latency_plan
 from benchmarks.latency.result import Run, Sizes
 from benchmarks.latency.run import Rate, RateResult
@@ -25,10 +27,12 @@ from benchmarks.micro import plan as micro_plan
 from benchmarks.micro.run import Group, MicroResult
 from benchmarks.peers import plan as peers_plan
 from benchmarks.peers.http import CONNECTIONS, Loaded, ServerResult
-from benchmarks.report import load_tables, plots, tables
+from benchmarks.policies.simulated import SimulatedResult
+from benchmarks.report import fault_tables, load_tables, plots, tables
 from benchmarks.report.sentences import MISSING
 from benchmarks.report.start_table import PARTS
 from benchmarks.results import Result, ResultFileError
+from benchmarks.start import run as start_run
 from benchmarks.start.run import StartResult
 
 HERE = Environment(cpu="a processor", cores=2, kernel="6", python="3", versions={"numpy": "2"}, commit="abc")
@@ -120,6 +124,12 @@ def everything() -> None:
             failed="it is not installed" if gone else "",
         )
         results.write(Result(name=name, scale="full", environment=HERE, measured=served))
+    for name, fault in faults_plan.faults("full").items():
+        gone = fault.subject == "batched"
+        promised = faults_plan.SCENARIOS[fault.scenario].promised
+        figures = {words: wanted.least or 0.0 for words, wanted in promised.items()}
+        broke = FaultResult(fault=fault, figures={} if gone else figures, failed="it is not there" if gone else "")
+        results.write(Result(name=name, scale="full", environment=HERE, measured=broke))
     seconds = {part: [0.01, 0.02, 0.03] for part in PARTS}
     started = StartResult(repeats=3, seconds=seconds)
     results.write(Result(name="start/imports", scale="full", environment=HERE, measured=started))
@@ -218,7 +228,7 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
             raise servers.ServerError(msg)
         return result("", cell).measured
 
-    others: list[Rate | Group | str] = []
+    others: list[Rate | Group | Fault | str] = []
 
     def measure_rate(rate: Rate, _: int | None) -> RateResult:
         others.append(rate)
@@ -232,15 +242,23 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
         others.append(server)
         return ServerResult(server=server, loads=[], resident_bytes=0, failed="")
 
+    def measure_fault(fault: Fault) -> FaultResult:
+        others.append(fault)
+        return FaultResult(fault=fault, figures={})
+
+    monkeypatch.setattr(faults_plan, "measure", measure_fault)
     monkeypatch.setattr(command, "measure_load", measure)
     monkeypatch.setattr(command, "measure_rate", measure_rate)
     monkeypatch.setattr(command, "measure_micro", measure_micro)
     monkeypatch.setattr(command, "measure_server", measure_server)
+    monkeypatch.setattr(command, "measure_case", lambda case: SimulatedResult(case=case, policies={}, theory={}))
+    monkeypatch.setattr(start_run, "measure", lambda repeats: StartResult(repeats=repeats, seconds={}))
     monkeypatch.setattr(report, "write", lambda _: None)
     count = len(plan.cells("quick"))
     assert command.main(["quick"]) == 1
     assert len(measured) == count
-    assert len(others) == len(latency_plan.rates("quick")) + len(micro_plan.groups("quick"))
+    rates, groups, faults = latency_plan.rates("quick"), micro_plan.groups("quick"), faults_plan.faults("quick")
+    assert len(others) == len(rates) + len(groups) + len(faults)
     measured.clear()
     others.clear()
     assert command.main(["quick"]) == 1
@@ -254,6 +272,37 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     measured.clear()
     assert command.main(["load", "--only", "compiled"]) == 0
     assert len(measured) == 5, "another scale is another measurement"
+
+
+def test_promises(elsewhere: Path) -> None:
+    """The table shows who failed; what a backend did not keep is named, and what a peer did not is no promise."""
+    assert fault_tables.promise_sentence("full") == "Nothing was measured yet.\n"
+    everything()
+    assert "failed: it is not there" in fault_tables.fault_table("full")
+    assert fault_tables.promise_sentence("full").startswith("Both backends keep all ")
+    for subject in ("asyncio", "async-batcher"):
+        name = f"faults/sigterm-{subject}"
+        lost = FaultResult(fault=faults_plan.faults("full")[name], figures={"accepted, but no answer": 3})
+        results.write(Result(name=name, scale="full", environment=HERE, measured=lost))
+    assert list(fault_tables.broken_promises("full")) == [
+        "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, promised 0"
+    ]
+    assert "1 were not kept" in fault_tables.promise_sentence("full")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "holds", "words"),
+    [
+        (faults_plan.Range(most=0), 0.0, True, "0"),
+        (faults_plan.Range(most=0), 1.0, False, "0"),
+        (faults_plan.Range(most=2.0), 2.0, True, "at most 2"),
+        (faults_plan.Range(least=0.9), 0.89, False, "at least 0.9"),
+        (faults_plan.Range(least=1, most=2), 1.0, True, "at least 1 and at most 2"),
+    ],
+)
+def test_ranges(wanted: faults_plan.Range, value: float, holds: bool, words: str) -> None:
+    """Both ends belong to what is promised."""
+    assert (wanted.holds(value), str(wanted)) == (holds, words)
 
 
 def test_what_is_asked_for_exists(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,7 @@ def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BATCHER_MAX_QUEUE_TIME", "nan", "0 or more"),
         ("BATCHER_MAX_BODY_SIZE", "0", "1 or more"),
         ("BATCHER_BODY_TIMEOUT", "-1", "above 0"),
+        ("BATCHER_HEAD_TIMEOUT", "0", "above 0"),
         ("BATCHER_BATCH_TIMEOUT", "0", "above 0"),
         ("BATCHER_DRAIN_DELAY", "-1", "0 or more"),
         ("BATCHER_TIMEOUT", "", "above 0; unset: no limit"),

@@ -7,16 +7,19 @@ is compared is how they serve, not how long they wait.
 from __future__ import annotations
 
 import gc
+import os
 
-from server.model import MODEL_FILE, Predictor, load
+from server.model import MODEL_FILE, ModelCall, Predictor, load
 
-MOST = 256
+MOST = int(os.environ.get("ROWS", "256"))
 """Rows in a batch."""
+
+CALL: ModelCall = "emulated" if os.environ.get("MODEL_CALL") == "emulated" else "compiled"
 
 
 def model() -> Predictor:
     """Load the model and prepare the process as the server of this project does."""
-    found = load(MODEL_FILE, "compiled")
+    found = load(MODEL_FILE, CALL)
     found.warm_up(MOST)
     gc.collect()
     gc.freeze()

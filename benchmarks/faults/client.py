@@ -1,4 +1,4 @@
-"""Clients and a network for fault tests: small, and as rude as the test wants."""
+"""Clients that ask, wait, leave and measure as rudely as a fault test wants."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import random
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
-
-Trouble = Literal["none", "delay", "cut", "reset", "bytes", "half-open"]
+from typing import NamedTuple
 
 ROW = [0.5] * 10
+
+OK, REFUSED = 200, 503
+GAVE_UP = -1
+"""In place of a status, where the client did not wait for one."""
 
 
 def request(
     row: object = ROW, *, path: str = "/optimized_predict", headers: str = "", length: int | None = None
 ) -> bytes:
-    """Return the bytes of a request."""
-    body = json.dumps(row).encode()
+    """Return the bytes of a request with a row."""
+    return post(json.dumps(row).encode(), path=path, headers=headers, length=length)
+
+
+def post(body: bytes, *, path: str, headers: str = "", length: int | None = None) -> bytes:
+    """Return the bytes of a request with any body; `length` is what it says of itself."""
     size = len(body) if length is None else length
     lines = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {size}"]
     head = "\r\n".join(lines) + f"\r\n{headers}\r\n"
@@ -53,7 +57,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     return Answer(int(first.split()[1]), headers, body)
 
 
-class Lost(Exception):
+class LostError(Exception):
     """A request was sent in full, and there was no answer."""
 
 
@@ -66,7 +70,7 @@ class Client:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> Answer | None:
-        """Send a request and return its answer; None: nobody accepted it. Lost: it was sent and not answered."""
+        """Send a request and return its answer; None: nobody accepted it. LostError: no answer came."""
         fresh = self._streams is None
         try:
             if self._streams is None:
@@ -86,7 +90,7 @@ class Client:
             self.close()
             partial = getattr(error, "partial", b"")
             msg = f"{'a fresh' if fresh else 'a kept'} connection ended with {partial!r} instead of an answer"
-            raise Lost(msg) from None
+            raise LostError(msg) from None
         if answer.closes:
             self.close()
         return answer
@@ -112,45 +116,81 @@ class Client:
             self._streams = None
 
 
+class Answered(NamedTuple):
+    """One request of an open loop."""
+
+    moment: float
+    """When it was to be sent, in seconds from the start of the loop."""
+
+    status: int
+    """0: no answer; `GAVE_UP`: the client had left by then."""
+
+    seconds: float
+    """From that moment to the answer."""
+
+    retry_after: str
+
+
 @dataclass
 class Seen:
     """What open-loop callers saw."""
 
-    statuses: Counter[int] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
-    """Of answers with 200, from the moment at which the request was to be sent."""
-    refusals: list[tuple[float, str]] = field(default_factory=list)
-    """Seconds that each 503 took, and its Retry-After."""
-    lost: int = 0
+    answers: list[Answered] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How many answers had each status."""
+        return Counter(answer.status for answer in self.answers)
+
+    @property
+    def latencies(self) -> list[float]:
+        """Seconds of the answers with 200."""
+        return [answer.seconds for answer in self.answers if answer.status == OK]
+
+    @property
+    def refusals(self) -> list[Answered]:
+        """The answers with 503."""
+        return [answer for answer in self.answers if answer.status == REFUSED]
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer."""
+        return self.statuses[0]
 
 
-async def open_loop(port: int, rate: float, seconds: float, seed: int, data: bytes | None = None) -> Seen:
-    """Send requests at Poisson moments, each as soon as its moment has come, whatever has become of the others."""
+async def open_loop(
+    port: int, rate: float, seconds: float, seed: int, *, data: bytes | None = None, patience: float | None = None
+) -> Seen:
+    """Send requests at Poisson moments, each as soon as its moment has come, whatever has become of the others.
+
+    A client leaves after `patience` seconds without an answer; None: it waits for ever.
+    """
     chance = random.Random(seed)
     seen = Seen()
     free: list[Client] = []
     body = request() if data is None else data
+    start = time.monotonic()
 
     async def one(moment: float) -> None:
         client = free.pop() if free else Client(port)
-        sent = time.monotonic()
+        answer: Answer | None = None
+        gone = False
         try:
-            answer = await client.ask(body)
-        except Lost:
-            seen.lost += 1
-            return
-        if answer is None:
-            seen.lost += 1
-            return
-        free.append(client)
-        seen.statuses[answer.status] += 1
-        now = time.monotonic()
-        if answer.status == 200:
-            seen.latencies.append(now - moment)
-        elif answer.status == 503:
-            seen.refusals.append((now - sent, answer.headers.get("retry-after", "")))
+            async with asyncio.timeout(patience):
+                answer = await client.ask(body)
+        except TimeoutError:
+            client.close()
+            gone = True
+        except LostError:
+            pass
+        taken = time.monotonic() - moment
+        if answer is not None:
+            free.append(client)
+            found = Answered(moment - start, answer.status, taken, answer.headers.get("retry-after", ""))
+        else:
+            found = Answered(moment - start, GAVE_UP if gone else 0, taken, "")
+        seen.answers.append(found)
 
-    start = time.monotonic()
     moment = start
     tasks = set()
     while (moment := moment + chance.expovariate(rate)) < start + seconds:
@@ -165,57 +205,3 @@ async def open_loop(port: int, rate: float, seconds: float, seed: int, data: byt
     for client in free:
         client.close()
     return seen
-
-
-@asynccontextmanager
-async def network(port: int, trouble: Trouble, seed: int) -> AsyncIterator[int]:
-    """Stand between clients and a server, with trouble on the way to the server; yield the port for clients."""
-    chance = random.Random(seed)
-    connections: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: Trouble) -> None:
-        left = chance.randrange(20, 200)
-        while data := await reader.read(4096):
-            if kind == "delay":
-                await asyncio.sleep(chance.random() * 0.05)
-            if kind in {"cut", "reset", "half-open"}:
-                data, left = data[:left], left - len(data)
-            for part in (bytes([byte]) for byte in data) if kind == "bytes" else (data,):
-                writer.write(part)
-                await writer.drain()
-            if left <= 0:
-                if kind == "half-open":
-                    await asyncio.sleep(0.3)
-                if kind == "reset":
-                    writer.transport.abort()
-                break
-        writer.close()
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            await asyncio.gather(pump(reader, back, trouble), pump(there, writer, "none"))
-        finally:
-            for each in (writer, back):
-                each.close()
-                with contextlib.suppress(ConnectionError):
-                    await each.wait_closed()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(carry(reader, writer))
-        connections.add(task)
-        await asyncio.wait((task,))
-        if not task.cancelled() and isinstance(task.exception(), Exception):
-            assert isinstance(task.exception(), ConnectionError)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await server.wait_closed()
-        running = [task for task in connections if not task.done()]
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)

@@ -1,7 +1,8 @@
-"""The server with a model that does what FAULT says: `uvicorn tests.faults.faulty:app`."""
+"""The server with a model that does what FAULT says: `uvicorn benchmarks.faults.faulty:app`."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import threading
@@ -42,3 +43,9 @@ def _load(*_: object) -> Predictor:
 
 setattr(module, "load", _load)  # noqa: B010 - it is no public name
 app = module.app
+
+
+@app.api.get("/tasks", include_in_schema=False)
+async def tasks() -> int:
+    """Return how many tasks the loop has."""
+    return len(asyncio.all_tasks())

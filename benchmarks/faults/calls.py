@@ -1,0 +1,269 @@
+"""Calls that are cancelled, fail, expire and are stopped at random: `python -m benchmarks.faults.calls FAULT`.
+
+Lives of `CALLS` calls each, every one with a batcher of its own: random limits, a sync or an async batch function,
+batches that raise, answer too little or raise StopIteration, items that fail alone, callers that leave, time
+limits that are too short, and stops in the middle, by force or not. Threads call in a third of the lives of this
+project's batchers. One seed decides about all of it but the moments at which threads run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import wait as wait_for_futures
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .lives import Life, Limits, Ours, begin
+from .result import OURS, Fault, FaultResult
+
+CALLS = 500
+"""In one life."""
+
+PATIENCE = 0.5
+"""Seconds after all others for a call of a peer to end; batches take less than a millisecond."""
+OUR_PATIENCE = 20.0
+"""The same for this project's: a machine that is busy must not look like a call that hangs."""
+
+CALLERS = 8
+"""Threads, in a life with threads."""
+
+
+class Item:
+    """What is handed in: what becomes of it is decided before."""
+
+    __slots__ = ("blamed", "deed", "number", "runs")
+
+    def __init__(self, number: int, deed: str) -> None:
+        """Not run yet."""
+        self.number = number
+        self.deed = deed
+        self.runs = 0
+        self.blamed = False
+        """Whether it was in a batch that failed, or failed alone."""
+
+
+DEEDS = (("none", 950), ("fails", 30), ("raises", 8), ("short", 6), ("stops-iteration", 6))
+
+
+def answers_to(items: list[Item]) -> list[Any]:
+    """Return the answers of a batch, or fail as its items say."""
+    for item in items:
+        item.runs += 1
+        item.blamed = item.blamed or item.deed == "fails"
+    kinds = {item.deed for item in items}
+    found: list[Any] = [ValueError() if item.deed == "fails" else -item.number for item in items]
+    if kinds <= {"none", "fails"}:
+        return found
+    for item in items:
+        item.blamed = True
+    if "raises" in kinds:
+        raise RuntimeError
+    if "short" in kinds:
+        return found[:-1]
+    raise StopIteration
+
+
+def sort(item: Item, answer: object, error: BaseException | None) -> str:
+    """Return the kind of an outcome."""
+    if item.runs > 1:
+        return "run twice"
+    if error is None:
+        return "answered" if answer == -item.number else "wrong answers"
+    name = type(error).__name__
+    if isinstance(error, asyncio.CancelledError | CancelledError):
+        return "cancelled"
+    if isinstance(error, TimeoutError):
+        return "expired"
+    if name in {"QueueFullError", "BatcherStoppedError", "QueueFullException"}:
+        return "refused, but run" if item.runs else "refused or stopped"
+    return "failed" if item.blamed or (name == "RuntimeError" and not item.runs) else "failed with others"
+
+
+async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None:
+    """Play one life and count what came of its calls."""
+    turns = chance.choice([0, 0, 1, 3])
+    limits = Limits(chance.randint(1, 16), chance.choice([50, 1000, 1000, 1000]), chance.randint(1, 4))
+
+    async def coroutine(batch: list[Item]) -> list[Any]:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return answers_to(batch)
+
+    function: Callable[[list[Item]], Any] = coroutine if chance.random() < 0.5 else answers_to
+    life = begin(fault.subject, function, limits)
+    stop_at = chance.randrange(CALLS) if chance.random() < 0.3 else CALLS
+    force = chance.random() < 0.5
+    if isinstance(life, Ours) and chance.random() < 1 / 3:
+        await asyncio.to_thread(call_from_threads, life, chance.random(), stop_at, force, found)
+    else:
+        await call_from_tasks(life, chance, stop_at, force, found)
+    with suppress(TimeoutError, asyncio.CancelledError):
+        await life.stop(force=False)
+    found["books that do not add up"] += bool(life.books())
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE)
+    for task in left:
+        if not task.done():
+            found["tasks left"] += 1
+            task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=PATIENCE)
+
+
+def plan(chance: random.Random) -> tuple[Item, float | None, int | None]:
+    """Return an item, its time limit and the turns after which its caller leaves."""
+    (deed,) = chance.choices([name for name, _ in DEEDS], [weight for _, weight in DEEDS])
+    timeout = chance.uniform(0, 0.003) if chance.random() < 0.1 else None
+    leaves = chance.randrange(6) if chance.random() < 0.15 else None
+    return Item(chance.getrandbits(60), deed), timeout, leaves
+
+
+async def call_from_tasks(
+    life: Life, chance: random.Random, stop_at: int, force: bool, found: Counter[str]
+) -> None:
+    """Call from coroutines of this loop."""
+
+    async def call(item: Item, timeout: float | None) -> None:
+        answer, error = None, None
+        try:
+            answer = await life.call(item, timeout)
+        except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - whatever it is, it is counted
+            error = caught
+        outcomes.append(sort(item, answer, error))
+        del answer, error
+
+    outcomes: list[str] = []
+    tasks: list[asyncio.Task[None]] = []
+    leaving: list[tuple[int, asyncio.Task[None]]] = []
+    stopping: asyncio.Task[None] | None = None
+    turn = 0
+    while len(tasks) < CALLS:
+        for _ in range(chance.choice([1, 1, 4, 40])):
+            item, timeout, leaves = plan(chance)
+            tasks.append(asyncio.create_task(call(item, timeout)))
+            if leaves is not None:
+                leaving.append((turn + leaves, tasks[-1]))
+            if len(tasks) == stop_at:
+                stopping = asyncio.create_task(life.stop(force=force))
+        await asyncio.sleep(0)
+        turn += 1
+        for due, task in leaving:
+            if due <= turn:
+                task.cancel()
+        leaving = [each for each in leaving if each[0] > turn]
+    for _, task in leaving:
+        task.cancel()
+    _, hanging = await asyncio.wait(tasks, timeout=OUR_PATIENCE if isinstance(life, Ours) else PATIENCE)
+    found["calls"] += len(tasks)
+    found.update(outcomes)
+    found["no outcome"] += len(hanging)
+    for task in hanging:
+        task.cancel()
+    if hanging:
+        await asyncio.wait(hanging)
+    if stopping is not None:
+        await asyncio.wait([stopping], timeout=PATIENCE)
+        if stopping.done() and not stopping.cancelled():
+            stopping.exception()
+
+
+def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found: Counter[str]) -> None:
+    """Call from threads: each hands in its share, and cancels some; outcomes are counted by callbacks too."""
+    counts: list[Counter[str]] = [Counter() for _ in range(CALLERS)]
+    submitted = threading.Semaphore(0)
+
+    def caller(number: int) -> None:
+        chance = random.Random(f"{seed} {number}")
+        mine: list[tuple[Item, Future[Any]]] = []
+        ends: Counter[int] = Counter()
+        for place in range(CALLS // CALLERS):
+            item, timeout, leaves = plan(chance)
+            counts[number]["calls"] += 1
+            submitted.release()
+            try:
+                future = life.batcher.submit(item, timeout=timeout)
+            except Exception as error:  # noqa: BLE001 - as above
+                counts[number][sort(item, None, error)] += 1
+                continue
+            future.add_done_callback(lambda _, place=place: ends.update([place]))  # type: ignore[misc]
+            mine.append((item, future))
+            if leaves is not None and mine:
+                chance.choice(mine[-8:])[1].cancel()
+        wait_for_futures([future for _, future in mine], OUR_PATIENCE)
+        for item, future in mine:
+            if not future.done():
+                counts[number]["no outcome"] += 1
+            elif future.cancelled():
+                counts[number]["cancelled"] += 1
+            else:
+                failure = future.exception()
+                answer = None if failure else future.result()
+                counts[number][sort(item, answer, failure)] += 1
+        counts[number]["more than one outcome"] += sum(times > 1 for times in ends.values())
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    if stop_at < CALLS // CALLERS * CALLERS:
+        for _ in range(stop_at):
+            submitted.acquire()
+        life.batcher.close(force)
+    for thread in threads:
+        thread.join()
+    for each in counts:
+        found.update(each)
+
+
+ORDER = (
+    *("calls", "answered", "failed", "cancelled", "expired", "refused or stopped"),
+    *(
+        "no outcome",
+        "more than one outcome",
+        "wrong answers",
+        "failed with others",
+        "run twice",
+        "refused, but run",
+    ),
+    *("books that do not add up", "tasks left", "threads left", "descriptors left", "items left"),
+)
+COUNTED_BY_US = ("books that do not add up", "more than one outcome")
+
+
+def run(fault: Fault) -> FaultResult:
+    """Play so many calls."""
+    logging.disable()
+    chance = random.Random(fault.seed)
+    found: Counter[str] = Counter()
+
+    async def all_lives() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what peers leave behind is counted
+        while found["calls"] < fault.size:
+            await live(fault, chance, found)
+
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    threads = set(threading.enumerate())
+    asyncio.run(all_lives())
+    end = time.monotonic() + PATIENCE
+    while set(threading.enumerate()) - threads and time.monotonic() < end:
+        time.sleep(0.01)
+    gc.collect()
+    found["threads left"] = len(set(threading.enumerate()) - threads)
+    found["descriptors left"] = max(len(list(Path("/proc/self/fd").iterdir())) - descriptors, 0)
+    found["items left"] = sum(type(each) is Item for each in gc.get_objects())
+    order = [name for name in ORDER if fault.subject in OURS or name not in COUNTED_BY_US]
+    return FaultResult(fault=fault, figures={name: found[name] for name in order})
+
+
+if __name__ == "__main__":
+    print(run(Fault.model_validate_json(sys.argv[1])).model_dump_json())  # noqa: T201 - its result

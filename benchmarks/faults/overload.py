@@ -1,0 +1,131 @@
+"""Ten times too much, by an open loop; and clients that come again when they are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median, quantiles
+
+from .client import GAVE_UP, OK, Client, LostError, Seen, open_loop
+from .result import Fault, FaultResult
+from .servers import Target, serve
+
+ROWS = 2
+"""In a batch: 181 rows a second are then all that the emulated model can do, and ten times that can be sent."""
+
+QUEUE = 64
+TIMES = 10
+PATIENCE = 2.0
+"""Seconds after which a client leaves."""
+
+CALM_SECONDS = 6
+CALM = 0.5
+"""The load before and after, as a share of the capacity."""
+
+RETRIERS = 300
+"""Clients that ask again and again."""
+
+REST = 0.001
+"""Seconds between two attempts of a client that does not wait: one that never rests would only load itself."""
+
+
+async def closed_loop(target: Target, clients: int, seconds: float, *, waits: bool) -> tuple[int, int]:
+    """Ask from so many clients, each again and again; return the good answers and all attempts.
+
+    `waits`: whether a client that is refused waits as long as Retry-After says.
+    """
+    end = time.monotonic() + seconds
+    good, attempts = 0, 0
+
+    async def ask() -> None:
+        nonlocal good, attempts
+        client = Client(target.port)
+        while time.monotonic() < end:
+            attempts += 1
+            try:
+                answer = await client.ask(target.request())
+            except LostError:
+                answer = None
+            if answer is not None and answer.status == OK:
+                good += time.monotonic() < end
+                continue
+            pause = float(answer.headers.get("retry-after", "0")) if answer is not None and waits else REST
+            await asyncio.sleep(min(pause, max(end - time.monotonic(), 0)))
+        client.close()
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return good, attempts
+
+
+def run(fault: Fault) -> FaultResult:
+    """Overload a server for so many seconds."""
+    with serve(fault.subject, rows=ROWS, BATCHER_MAX_QUEUE_SIZE=str(QUEUE)) as target:
+        return FaultResult(fault=fault, figures=asyncio.run(overload(target, fault)))
+
+
+async def overload(target: Target, fault: Fault) -> dict[str, float]:
+    """Load it as it can bear, then ten times as much as it can serve, then as before."""
+    await closed_loop(target, 4 * ROWS, 1.0, waits=False)
+    before = target.usage()
+    good, _ = await closed_loop(target, 4 * ROWS, CALM_SECONDS, waits=False)
+    capacity = good / CALM_SECONDS
+    busy = (target.usage().cpu_seconds - before.cpu_seconds) / CALM_SECONDS
+    data = target.request()
+    calm = await open_loop(target.port, CALM * capacity, CALM_SECONDS, fault.seed, data=data)
+    # What it needs for so many connections is no growth.
+    await open_loop(target.port, TIMES * capacity, 5.0, fault.seed, data=data, patience=PATIENCE)
+    start = target.usage()
+    seen = await open_loop(target.port, TIMES * capacity, fault.size, fault.seed, data=data, patience=PATIENCE)
+    end = target.usage()
+    after = await open_loop(
+        target.port, CALM * capacity, CALM_SECONDS, fault.seed + 1, data=data, patience=PATIENCE
+    )
+    refused = len(seen.refusals)
+    figures: dict[str, float] = {
+        "seconds": fault.size,
+        "capacity, answers/s": capacity,
+        "sent/s": len(seen.answers) / fault.size,
+        "answered, share of the capacity": len(seen.latencies) / fault.size / capacity,
+        "refused with 503": refused,
+        "without Retry-After, of these": sum(not refusal.retry_after for refusal in seen.refusals),
+        "clients that left after 2 s": seen.statuses[GAVE_UP],
+        "no answer, or another": len(seen.answers) - len(seen.latencies) - refused - seen.statuses[GAVE_UP],
+    }
+    if seen.latencies:
+        p99 = quantiles(seen.latencies, n=100)[-1]
+        figures["p99 of answers, s"] = p99
+        figures["the same, against queue time + 2 batches"] = p99 / ((QUEUE + 2 * ROWS) / capacity)
+    if refused:
+        figures["a refusal takes, median, ms"] = 1000 * median(refusal.seconds for refusal in seen.refusals)
+        spent = (end.cpu_seconds - start.cpu_seconds) / fault.size - busy
+        figures["processor time of a refusal, ms"] = 1000 * spent * fault.size / refused
+    figures["memory grew, MB"] = (end.resident_bytes - start.resident_bytes) / 1e6
+    figures["as before after, s"] = recovery(calm, after)
+    return figures
+
+
+def recovery(calm: Seen, after: Seen) -> float:
+    """Return the seconds until the last request that was not answered, or slower than twice the p99 before."""
+    limit = 2 * quantiles(calm.latencies, n=100)[-1]
+    late = [answer.moment for answer in after.answers if answer.status != OK or answer.seconds > limit]
+    return max(late, default=0.0)
+
+
+def storm(fault: Fault) -> FaultResult:
+    """Let clients that were refused come again, for so many seconds each: at once, and when they were told."""
+    with serve(fault.subject, rows=ROWS, BATCHER_MAX_QUEUE_SIZE=str(QUEUE)) as target:
+        figures = asyncio.run(both_storms(target, fault.size))
+    return FaultResult(fault=fault, figures=figures)
+
+
+async def both_storms(target: Target, seconds: int) -> dict[str, float]:
+    """Return what both kinds of clients got."""
+    await closed_loop(target, 4 * ROWS, 1.0, waits=False)
+    good, _ = await closed_loop(target, 4 * ROWS, CALM_SECONDS, waits=False)
+    capacity = good / CALM_SECONDS
+    figures: dict[str, float] = {"clients": RETRIERS, "seconds": seconds}
+    for waits, words in ((False, "come again at once"), (True, "wait as Retry-After says")):
+        good, attempts = await closed_loop(target, RETRIERS, seconds, waits=waits)
+        figures[f"{words}: answered, share of the capacity"] = good / seconds / capacity
+        figures[f"{words}: attempts for an answer"] = attempts / max(good, 1)
+    return figures

@@ -1,0 +1,213 @@
+"""Which faults befall whom, how much of each, and what is promised then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks import fresh
+from benchmarks.fresh import MeasurementError
+from benchmarks.scale import Scale
+
+from . import hostile, items, kills, overload, slow, soak, stops
+from .result import OURS, PEERS, SUBJECTS, Fault, FaultResult, Subject
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a figure is to be."""
+
+    most: float | None = None
+    least: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether it is."""
+        return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.most == 0:
+            return "0"
+        words = []
+        if self.least is not None:
+            words.append(f"at least {self.least:g}")
+        if self.most is not None:
+            words.append(f"at most {self.most:g}")
+        return " and ".join(words)
+
+
+NONE = Range(most=0)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One of the table."""
+
+    words: str
+    run: Callable[[Fault], FaultResult]
+    size: int
+    quick: int
+    """0: a quick run leaves it out."""
+    peers: int
+    """The size for peers: smaller, where each of their failures takes time to be seen."""
+    seconds: float
+    """That one takes at full size, roughly."""
+    promised: Mapping[str, Range]
+    subjects: Sequence[Subject] = SUBJECTS
+
+
+def _in_process(module: str, limit: float, fault: Fault) -> FaultResult:
+    return fresh.module(f"benchmarks.faults.{module}", fault, FaultResult, seconds=limit)
+
+
+SCENARIOS = {
+    "calls": Scenario(
+        "calls at random: cancelled, failed, expired, stopped",
+        partial(_in_process, "calls", 1800.0),
+        size=1_000_000,
+        quick=20_000,
+        peers=20_000,
+        seconds=90.0,
+        promised=dict.fromkeys(
+            (
+                *("no outcome", "more than one outcome", "wrong answers", "failed with others", "run twice"),
+                *("refused, but run", "books that do not add up", "tasks left", "threads left"),
+                *("descriptors left", "items left"),
+            ),
+            NONE,
+        ),
+    ),
+    "items": Scenario(
+        "very many items",
+        partial(_in_process, "items", items.SECONDS),
+        size=10_000_000,
+        quick=100_000,
+        peers=10_000_000,
+        seconds=120.0,
+        promised={"growth until the end, MB": Range(most=5.0)},
+    ),
+    "sigterm": Scenario(
+        "SIGTERM at random moments, 50 clients",
+        partial(stops.run, workers=1),
+        size=20,
+        quick=1,
+        peers=20,
+        seconds=100.0,
+        promised={"accepted, but no answer": NONE, "other answers": NONE}
+        | {"slowest end, s": Range(most=stops.GRACE), "ended with a status other than 0": NONE},
+    ),
+    "sigterm-two": Scenario(
+        "the same with two workers",
+        partial(stops.run, workers=2),
+        size=20,
+        quick=0,
+        peers=20,
+        seconds=120.0,
+        promised={"accepted, but no answer": NONE, "other answers": NONE}
+        | {"slowest end, s": Range(most=stops.GRACE), "ended with a status other than 0": NONE},
+    ),
+    "kill": Scenario(
+        "kill -9 of one of two workers, 20 clients",
+        kills.run,
+        size=5,
+        quick=0,
+        peers=5,
+        seconds=75.0,
+        promised={"failed, of others": NONE, "slowest return to the full rate, s": Range(most=2.0)},
+    ),
+    "overload": Scenario(
+        "ten times too much, open loop, queue of 64",
+        overload.run,
+        size=60,
+        quick=0,
+        peers=60,
+        seconds=95.0,
+        promised={
+            "answered, share of the capacity": Range(least=0.9),
+            "the same, against queue time + 2 batches": Range(most=1.0),
+            "without Retry-After, of these": NONE,
+            "clients that left after 2 s": NONE,
+            "no answer, or another": NONE,
+            "processor time of a refusal, ms": Range(most=1.0),
+            "as before after, s": Range(most=5.0),
+            "memory grew, MB": Range(most=5.0),
+        },
+    ),
+    "storm": Scenario(
+        "300 clients that come again when they are refused",
+        overload.storm,
+        size=20,
+        quick=0,
+        peers=20,
+        seconds=55.0,
+        promised={"wait as Retry-After says: answered, share of the capacity": Range(least=0.9)},
+        subjects=OURS,
+    ),
+    "hostile": Scenario(
+        "hostile bodies, and neighbours in the same batches",
+        hostile.run,
+        size=100_000,
+        quick=5000,
+        peers=20_000,
+        seconds=90.0,
+        promised=dict.fromkeys(
+            (
+                *("status 5xx", "no answer within a second", "connection closed without an answer"),
+                "neighbours harmed",
+            ),
+            NONE,
+        ),
+    ),
+    "slow": Scenario(
+        "200 slow clients, and a normal one",
+        slow.run,
+        size=5,
+        quick=0,
+        peers=5,
+        seconds=60.0,
+        promised={"failures of these": NONE, "p99 among slow ones, against alone": Range(most=2.0)},
+    ),
+    "soak": Scenario(
+        "a long life: 70 % load, one batch in ten fails, clients leave",
+        soak.run,
+        size=1200,
+        quick=0,
+        peers=1200,
+        seconds=1205.0,
+        promised={name: Range(most=most) for name, most in soak.LIMITS.items()},
+        subjects=OURS,
+    ),
+}
+
+
+def faults(scale: Scale) -> dict[str, Fault]:
+    """Return the measurements by their names. A quick run leaves the peers out."""
+    found = {}
+    for name, scenario in SCENARIOS.items():
+        for subject in scenario.subjects:
+            size = scenario.peers if subject in PEERS else scenario.size
+            if scale == "quick":
+                size = 0 if subject in PEERS else scenario.quick
+            if size:
+                found[f"faults/{name}-{subject}"] = Fault(scenario=name, subject=subject, size=size)
+    return found
+
+
+def estimate(fault: Fault) -> float:
+    """Return the seconds that it takes, roughly."""
+    scenario = SCENARIOS[fault.scenario]
+    return scenario.seconds * fault.size / scenario.size + 5.0
+
+
+def measure(fault: Fault) -> FaultResult:
+    """Let it happen. A peer that is not installed, or does not serve, is told in the result.
+
+    MeasurementError for one of this project's that fails.
+    """
+    try:
+        return SCENARIOS[fault.scenario].run(fault)
+    except MeasurementError as error:
+        if fault.subject in OURS:
+            raise
+        return FaultResult(fault=fault, figures={}, failed=str(error))

@@ -1,0 +1,96 @@
+"""The table of what breaks, and the sentence about what is promised then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.faults.plan import SCENARIOS, faults
+from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
+from benchmarks.results import read
+from benchmarks.scale import Scale
+
+from .markdown import table
+
+NAMES: dict[Subject, str] = {
+    "threading": "batchers, threading",
+    "asyncio": "batchers, asyncio",
+    "async-batcher": "async-batcher",
+    "batched": "batched",
+}
+
+FINE = 1000
+"""From here on a figure needs no digits after the point."""
+
+
+def fault_results(scale: Scale) -> dict[str, dict[Subject, FaultResult]]:
+    """Return what was measured: for each scenario, by subject."""
+    found: dict[str, dict[Subject, FaultResult]] = {}
+    for name, fault in faults(scale).items():
+        result = read(name, scale, FaultResult)
+        if result is not None:
+            found.setdefault(fault.scenario, {})[fault.subject] = result.measured
+    return found
+
+
+def fault_table(scale: Scale) -> str:
+    """Return one row for each figure of each scenario."""
+    rows = []
+    measured = fault_results(scale)
+    for name, scenario in SCENARIOS.items():
+        results = measured.get(name, {})
+        figures = list(dict.fromkeys(figure for result in results.values() for figure in result.figures))
+        if not figures:
+            rows.append([scenario.words, "not measured"])
+        for place, figure in enumerate(figures):
+            promised = scenario.promised.get(figure)
+            rows.append(
+                [
+                    scenario.words if place == 0 else "",
+                    figure,
+                    str(promised or ""),
+                    *(_cell(results.get(subject), figure, first=place == 0) for subject in SUBJECTS),
+                ]
+            )
+    head = ["what breaks", "figure", "promised", *(NAMES[subject] for subject in SUBJECTS)]
+    return table(head, rows, texts=3)
+
+
+def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
+    if result is None:
+        return ""
+    if result.failed:
+        return f"failed: {result.failed}" if first else ""
+    value = result.figures.get(figure)
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value == round(value) or abs(value) >= FINE else f"{value:.3g}"
+
+
+def broken_promises(scale: Scale) -> Iterator[str]:
+    """Say what one of this project's backends did not keep."""
+    for name, results in fault_results(scale).items():
+        for subject in OURS:
+            if subject not in results:
+                continue
+            for figure, promised in SCENARIOS[name].promised.items():
+                value = results[subject].figures.get(figure)
+                if value is not None and not promised.holds(value):
+                    where = f"{NAMES[subject]}, {SCENARIOS[name].words}"
+                    yield f"{where}: {figure} is {value:.3g}, promised {promised}"
+
+
+def promise_sentence(scale: Scale) -> str:
+    """Say whether all is kept."""
+    kept = sum(
+        figure in result.figures
+        for name, results in fault_results(scale).items()
+        for subject, result in results.items()
+        if subject in OURS
+        for figure in SCENARIOS[name].promised
+    )
+    broken = list(broken_promises(scale))
+    if not kept:
+        return "Nothing was measured yet.\n"
+    if not broken:
+        return f"Both backends keep all {kept} promises of the table.\n"
+    return f"Of {kept} promises {len(broken)} were not kept:\n\n" + "".join(f"* {each}\n" for each in broken)

@@ -1,0 +1,84 @@
+"""What uvicorn alone does not do: leave service before it stops, and close connections that send no request."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+import uvicorn
+
+LOOKS = 4
+"""At connections, within the time that a head may take."""
+
+
+class Drains(Protocol):
+    """What is told that the server is about to stop."""
+
+    draining: bool
+
+
+def running_server() -> uvicorn.Server | None:
+    """Return the uvicorn that runs this app, known by its handler of SIGTERM; None where there is none."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
+
+
+def drain_on_sigterm(server: uvicorn.Server, service: Drains, delay: float) -> None:
+    """Let SIGTERM take the server out of service first, and end it with status 0 when it has drained.
+
+    For `delay` seconds `/readyz` says 503 and answers close their connections, so that whoever sends requests can
+    go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn raises the signal
+    that it got: SIGTERM would end the process as killed, SIGINT ends it as done. So it is told of a SIGINT.
+    """
+    loop = asyncio.get_running_loop()
+    handler: Callable[[int, FrameType | None], object] = server.handle_exit
+
+    def end() -> None:
+        if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
+            handler(signal.SIGINT, None)
+
+    def drain(_: int, __: FrameType | None) -> None:
+        if service.draining or not delay:
+            end()
+        else:
+            service.draining = True
+            loop.call_soon_threadsafe(loop.call_later, delay, end)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
+    """Close each connection that has sent no complete head of a request for so long, or up to a quarter longer.
+
+    Idle connections that were answered before are not among them: they have uvicorn's own limit.
+    """
+    since: dict[Any, tuple[object, float]] = {}
+    while True:
+        await asyncio.sleep(seconds / LOOKS)
+        now = time.monotonic()
+        seen = {}
+        connections: list[Any] = list(server.server_state.connections)
+        for connection in connections:
+            if not _waits_for_a_head(connection):
+                continue
+            last, start = since.get(connection, (connection, now))
+            # Another request before means that it was answered since the last look.
+            seen[connection] = connection.cycle, start if connection.cycle is last else now
+            if now - seen[connection][1] >= seconds:
+                connection.shutdown()
+        since = seen
+
+
+def _waits_for_a_head(connection: Any) -> bool:  # noqa: ANN401 - of one of uvicorn's protocols
+    """Whether bytes of a head, or none at all, are what has come since the last answer."""
+    if not hasattr(connection, "cycle"):
+        return False  # no HTTP
+    idle = connection.timeout_keep_alive_task is not None
+    return not idle and (connection.cycle is None or connection.cycle.response_complete)
