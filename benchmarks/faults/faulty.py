@@ -1,4 +1,4 @@
-"""The server with a model that does what FAULT says: `uvicorn benchmarks.faults.faulty:app`."""
+"""The server with a model, or a clock, that does what FAULT says: `uvicorn benchmarks.faults.faulty:app`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import threading
+import time
 
 from server import app as module
 from server.model import Emulated, NoPredictionError, Predictor
@@ -42,6 +43,10 @@ def _load(*_: object) -> Predictor:
 
 
 setattr(module, "load", _load)  # noqa: B010 - it is no public name
+if FAULT == "clock":
+    DAY = 86_400.0
+    _time, _jumps = time.time, random.Random(7)
+    setattr(time, "time", lambda: _time() + _jumps.choice([-DAY, 0.0, DAY]))  # noqa: B010 - for all who look
 app = module.app
 
 

@@ -1,0 +1,22 @@
+"""Servers for fault tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.server import Server, serve
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio's loop: the loop under test is the server's."""
+    return "asyncio"
+
+
+@pytest.fixture
+def slow(backend: str) -> Iterator[Server]:
+    """Give a server whose model takes 11 ms for one row at a time: requests wait in it."""
+    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", BATCHER_MAX_BATCH_SIZE="1") as found:
+        yield found

@@ -1,0 +1,178 @@
+"""Clients and networks that are slow, leave, or send what is no request: nobody else is harmed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import get_args
+
+import pytest
+
+from benchmarks.faults.client import Client, LostError, read_answer, request
+from tests.faults.network import Trouble, network
+from tests.faults.whole import SEEDS, whole
+from tests.support.server import Server, serve
+
+# The start of a server is no part of a test: it has a limit of its own.
+pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+
+
+async def test_clients_that_leave(slow: Server) -> None:
+    """What waits for them never runs; the others are answered."""
+    before = await whole(slow)
+    first = (await slow.stats())["batches"]
+    stay = [Client(slow.port) for _ in range(20)]
+    tasks = [asyncio.create_task(client.ask(request())) for client in stay]
+    while (await slow.stats())["queued"] < 10:
+        pass
+    leave = [Client(slow.port) for _ in range(30)]
+    gone = [asyncio.create_task(client.ask(request())) for client in leave]
+    while (await slow.stats())["submitted"] < first + 50:
+        pass
+    for number, client in enumerate(leave):
+        client.close() if number % 2 else client.reset()
+    assert {answer and answer.status for answer in await asyncio.gather(*tasks)} == {200}
+    await asyncio.gather(*gone, return_exceptions=True)
+    stats = await slow.stats()
+    assert stats["cancelled"] + stats["completed"] == stats["submitted"]
+    assert stats["cancelled"] >= 20
+    assert stats["batches"] <= first + 50 - 20
+    for client in stay:
+        client.close()
+    await before.check()
+
+
+async def test_slow_clients(backend: str) -> None:
+    """Half of a head, or of a body, holds nobody else; bodies that do not come are 408, heads are closed."""
+    times = {"BATCHER_BODY_TIMEOUT": "0.3", "BATCHER_HEAD_TIMEOUT": "0.4"}
+    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", **times) as server:
+        before = await whole(server)
+        heads: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        bodies: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        for number in range(100):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            half = request()[:30] if number % 2 else request()[:-5]
+            writer.write(half)
+            (heads if number % 2 else bodies).append((reader, writer))
+        client = Client(server.port)
+        for _ in range(20):
+            answer = await client.ask(request())
+            assert answer is not None
+            assert answer.status == 200
+        for reader, _ in bodies:
+            slow = await read_answer(reader)
+            assert (slow.status, slow.closes) == (408, True)
+        silent = await asyncio.open_connection("127.0.0.1", server.port)
+        begun = await asyncio.open_connection("127.0.0.1", server.port)
+        begun[1].write(request())
+        assert (await read_answer(begun[0])).status == 200
+        begun[1].write(request()[:30])
+        heads += [silent, begun]
+        for reader, _ in heads:
+            assert await reader.read() == b""
+        kept = client.local_port
+        again = await client.ask(request())
+        assert again is not None
+        assert client.local_port == kept, "a connection that only rested was closed"
+        client.close()
+        for _, writer in heads + bodies:
+            writer.close()
+        await before.check()
+
+
+async def test_time_limits_of_requests(slow: Server) -> None:
+    """A request that has too little time is told so, and never runs; one that says nonsense is refused."""
+    before = await whole(slow)
+    clients = [Client(slow.port) for _ in range(30)]
+    tasks = [asyncio.create_task(client.ask(request())) for client in clients]
+    while (await slow.stats())["queued"] < 20:
+        pass
+    hurried = Client(slow.port)
+    answer = await hurried.ask(request(headers="X-Request-Timeout: 0.02\r\n"))
+    assert answer is not None
+    assert answer.status == 504
+    for text in ("soon", "0", "-1", "nan", "inf", ""):
+        wrong = await hurried.ask(request(headers=f"X-Request-Timeout: {text}\r\n"))
+        assert wrong is not None
+        assert wrong.status == 422
+        assert b"x-request-timeout" in wrong.body
+    assert {answer and answer.status for answer in await asyncio.gather(*tasks)} == {200}
+    stats = await slow.stats()
+    assert (stats["expired"], stats["batches"]) == (1, stats["completed"])
+    for client in (*clients, hurried):
+        client.close()
+    await before.check()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request(length=10**9), 413),
+        (request(headers="Transfer-Encoding: chunked\r\n"), 400),
+        (request(headers="Content-Length: 3\r\n"), 400),
+        (request(headers="Content-Encoding: gzip\r\n").replace(b"[0.5", b"\x1f\x8b\x08\x00"), 422),
+        (b"POST /optimized_predict HTTP/1.1\nHost: x\n\n", None),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"POST /optimized_predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", 400),
+        (b"POST /optimized_predict HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n", None),
+    ],
+    ids=["huge", "both-lengths", "two-lengths", "gzip", "bare-lf", "tls", "version", "negative", "long-header"],
+)
+async def test_shapes_of_requests(slow: Server, data: bytes, status: int | None) -> None:
+    """Each is refused, or answered as what it is, once; never with 500, and the next client is served."""
+    before = await whole(slow)
+    reader, writer = await asyncio.open_connection("127.0.0.1", slow.port)
+    writer.write(data)
+    with suppress(ConnectionError):
+        await writer.drain()
+        writer.write_eof()
+    with suppress(ConnectionError):
+        found = await reader.read(65536)
+        statuses = [int(part[:3]) for part in found.split(b"HTTP/1.1 ")[1:]]
+        assert len(statuses) <= 1, found
+        if status is not None:
+            assert statuses == [status], found
+        assert not {code for code in statuses if code >= 500}
+    writer.close()
+    await before.check()
+
+
+async def test_a_body_without_end(slow: Server) -> None:
+    """It is refused when it is too large, long before there is no memory left."""
+    before = await whole(slow)
+    reader, writer = await asyncio.open_connection("127.0.0.1", slow.port)
+    writer.write(b"POST /optimized_predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with suppress(ConnectionError):
+        for _ in range(1000):
+            writer.write(b"1000\r\n" + b" " * 4096 + b"\r\n")
+            await writer.drain()
+            if reader._buffer:  # type: ignore[attr-defined]  # an answer has come
+                break
+        assert (await read_answer(reader)).status == 413
+    writer.close()
+    await before.check()
+
+
+@pytest.mark.parametrize("trouble", get_args(Trouble))
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_bad_network(slow: Server, trouble: Trouble, seed: int) -> None:
+    """Whatever happens on the way, who was not cut off is answered, and the server is whole."""
+    before = await whole(slow)
+    async with network(slow.port, trouble, seed) as port:
+
+        async def ask() -> int:
+            client = Client(port)
+            try:
+                answer = await client.ask(request())
+            except LostError:
+                return 0
+            finally:
+                client.close()
+            return answer.status if answer else 0
+
+        statuses = await asyncio.gather(*(ask() for _ in range(30)))
+        assert set(statuses) <= {0, 200, 400, 408, 422}
+        if trouble in {"none", "delay", "bytes"}:
+            assert set(statuses) == {200}
+    await before.check()

@@ -1,0 +1,124 @@
+"""A machine without descriptors, memory or processor time, and with a clock that jumps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+
+from benchmarks.faults.client import ROW, Client, LostError, post, request
+from tests.faults.whole import faulty, whole
+from tests.support.server import serve
+
+# The start of a server is no part of a test: it has a limit of its own.
+pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+
+
+async def test_no_descriptors_left(backend: str) -> None:
+    """Those who are connected are served; the others when there are descriptors again."""
+    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated") as server:
+        before = await whole(server)
+        client = Client(server.port)
+        assert await client.ask(request()) is not None
+        used = psutil.Process(server.process.pid).num_fds()
+        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 5, hard))
+        others = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+        answer = await client.ask(request())
+        assert answer is not None
+        assert answer.status == 200
+        for _, writer in others:
+            writer.close()
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        client.close()
+        await before.check()
+
+
+@contextmanager
+def every_core_busy() -> Iterator[None]:
+    """Let a process spin for each core that there is."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+async def test_hardly_any_processor_time(backend: str) -> None:
+    """With every core busy and the lowest priority, answers are late, but right; no watchdog bites."""
+    settings = {"BATCHER_BATCH_TIMEOUT": "30", "BATCHER_TIMEOUT": "50"}
+    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", **settings) as server:
+        before = await whole(server)
+        process = psutil.Process(server.process.pid)
+        process.nice(19)
+        with every_core_busy():
+
+            async def ask(number: int) -> None:
+                client = Client(server.port)
+                for place in range(5):
+                    row = [float(number), float(place), *ROW[2:]]
+                    answer = await client.ask(request(row))
+                    assert answer is not None
+                    assert (answer.status, float(answer.body)) == (200, sum(row))
+                client.close()
+
+            await asyncio.gather(*(ask(number) for number in range(20)))
+        stats = await server.stats()
+        assert (stats["stalled"], stats["expired"], stats["failed"]) == (0, 0, 0)
+        await before.check()
+
+
+async def test_a_clock_that_jumps(backend: str) -> None:
+    """The wall clock goes back and forth by days at every look: no request has less time, or more, for that."""
+    settings = {"BATCHER_TIMEOUT": "30", "BATCHER_BATCH_TIMEOUT": "30", "BATCHER_MAX_QUEUE_TIME": "0.01"}
+    with faulty(backend, "clock", **settings) as server:
+        before = await whole(server)
+
+        async def ask() -> None:
+            client = Client(server.port)
+            for _ in range(10):
+                answer = await client.ask(request())
+                assert answer is not None
+                assert answer.status == 200
+            client.close()
+
+        await asyncio.gather(*(ask() for _ in range(20)))
+        hurried = Client(server.port)
+        answer = await hurried.ask(request([13.0, *ROW[1:]], headers="X-Request-Timeout: 0.001\r\n"))
+        assert answer is not None
+        assert answer.status == 504
+        hurried.close()
+        stats = await server.stats()
+        assert (stats["expired"], stats["stalled"]) == (1, 0)
+        await before.check()
+
+
+async def test_no_memory_left(backend: str) -> None:
+    """Large bodies when nothing more can be had: each is answered or cut off, and the server lives, or ends."""
+    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", BATCHER_MAX_BODY_SIZE=str(10**9)) as server:
+        before = await whole(server)
+        process = psutil.Process(server.process.pid)
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_AS)
+        resource.prlimit(
+            server.process.pid, resource.RLIMIT_AS, (process.memory_info().vms + 10_000_000, limits[1])
+        )
+        clients = [Client(server.port) for _ in range(20)]
+        body = b"[" + b" " * 4_000_000 + b"]"
+        for client in clients:
+            with suppress(LostError):
+                answer = await client.ask(post(body, path="/optimized_predict"))
+                assert answer is None or answer.status in {408, 422, 500}
+            client.close()
+        if server.process.poll() is None:
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, limits)
+            await before.check()

@@ -1,0 +1,76 @@
+"""A model that fails, hangs, or answers too little: its own callers are told, all others are served."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from benchmarks.faults.client import ROW, Client, request
+from tests.faults.whole import faulty, whole
+from tests.support.server import PATIENCE
+
+# The start of a server is no part of a test: it has a limit of its own.
+pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+
+
+@pytest.mark.parametrize("fault", ["size", "exit"])
+async def test_a_model_that_fails(backend: str, fault: str) -> None:
+    """The requests of that batch get 500, without a path or a trace; the next ones are served."""
+    with faulty(backend, fault) as server:
+        before = await whole(server)
+        client = Client(server.port)
+        answer = await client.ask(request([13.0, *ROW[1:]]))
+        assert answer is not None
+        assert (answer.status, answer.body) == (500, b"Internal Server Error")
+        client.close()
+        await before.check()
+
+
+async def test_a_model_that_fails_now_and_then(backend: str) -> None:
+    """One batch in ten: its requests fail, and no other."""
+    with faulty(backend, "tenth", BATCHER_MAX_BATCH_SIZE="4") as server:
+        before = await whole(server)
+        statuses = []
+
+        async def ask() -> None:
+            client = Client(server.port)
+            for _ in range(10):
+                answer = await client.ask(request())
+                assert answer is not None
+                statuses.append(answer.status)
+            client.close()
+
+        await asyncio.gather(*(ask() for _ in range(20)))
+        assert set(statuses) == {200, 500}
+        stats = await server.stats()
+        assert stats["failed"] == statuses.count(500)
+        while (
+            await asyncio.to_thread(httpx.post, f"{server.url}/optimized_predict", json=ROW)
+        ).status_code == 500:
+            pass
+        await before.check()
+
+
+async def test_a_model_that_hangs(backend: str) -> None:
+    """Its callers get 504, others are served; when too many hang, readiness turns red and all are told at once."""
+    with faulty(backend, "hang", BATCHER_BATCH_TIMEOUT="0.3") as server:
+        client = Client(server.port)
+        for number in range(4):
+            fine = await client.ask(request())
+            assert fine is not None
+            assert fine.status == 200
+            answer = await client.ask(request([13.0] * 10))
+            assert answer is not None
+            assert answer.status == 504
+            assert (await server.stats())["stalled"] == number + 1
+        refused = await client.ask(request())
+        assert refused is not None
+        assert refused.status == 504
+        async with httpx.AsyncClient(base_url=server.url) as web:
+            assert (await web.get("/readyz")).status_code == 503
+            assert (await web.get("/healthz")).status_code == 200
+        client.close()
+        server.terminate()
+        assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0

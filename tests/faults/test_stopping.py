@@ -1,0 +1,151 @@
+"""Servers that are told to stop, are killed or frozen: what was accepted is answered by all but the killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from contextlib import suppress
+
+import httpx
+import psutil
+import pytest
+
+from benchmarks.faults.client import Client, LostError, request
+from tests.faults.whole import SEEDS, faulty, whole
+from tests.support.gate import until
+from tests.support.server import Server, serve
+
+# The start of a server is no part of a test: it has a limit of its own.
+pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+
+
+async def is_ready(web: httpx.AsyncClient) -> bool:
+    """Whether anybody answers, and says so."""
+    try:
+        return (await web.get("/readyz")).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int) -> None:
+    """Readiness is off at once, answers close their connections, and who honours that loses nothing."""
+    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "8", "BATCHER_DRAIN_DELAY": "1"}
+    with serve("--workers", workers, BATCHER_BACKEND=backend, **settings) as server:
+        async with httpx.AsyncClient(base_url=server.url) as web:
+            while not await is_ready(web):
+                pass  # a supervisor says that it runs before its children do
+
+        statuses: list[int] = []
+
+        async def ask_until_told() -> None:
+            client = Client(server.port)
+            while True:
+                answer = await client.ask(request())
+                assert answer is not None, "the listener was closed too early"
+                statuses.append(answer.status)
+                if answer.closes:
+                    return
+
+        tasks = [asyncio.create_task(ask_until_told()) for _ in range(50)]
+        moment = random.Random(seed).randrange(50, 400)
+        await until(lambda: len(statuses) >= moment)
+        server.terminate()
+        await asyncio.gather(*tasks)
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            ready = await client.get("/readyz")
+        assert (ready.status_code, ready.headers["connection"]) == (503, "close")
+        assert set(statuses) == {200}
+        assert await asyncio.to_thread(server.wait) == 0
+        assert all("INFO" in line for line in server.log), server.log
+
+
+async def test_sigterm_twice(backend: str) -> None:
+    """The second one ends the time to leave, and what was accepted is answered all the same."""
+    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_DRAIN_DELAY": "30"}
+    with serve(BATCHER_BACKEND=backend, **settings) as server:
+        clients = [Client(server.port) for _ in range(30)]
+        tasks = [asyncio.create_task(client.ask(request())) for client in clients]
+        while (await server.stats())["submitted"] < 30:
+            pass
+        server.terminate()
+        await until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+        server.terminate()
+        answers = await asyncio.gather(*tasks)
+        assert {answer and answer.status for answer in answers} == {200}
+        assert await asyncio.to_thread(server.wait) == 0
+        for client in clients:
+            client.close()
+
+
+async def test_sigterm_during_a_batch_that_hangs(backend: str) -> None:
+    """Its callers are told when its time is over, and the server ends."""
+    with faulty(backend, "hang", BATCHER_BATCH_TIMEOUT="0.5") as server:
+        client = Client(server.port)
+        task = asyncio.create_task(client.ask(request([13.0] * 10)))
+        while not (await server.stats())["running"]:
+            pass
+        server.terminate()
+        answer = await task
+        assert answer is not None
+        assert answer.status == 504
+        assert await asyncio.to_thread(server.wait) == 0
+        client.close()
+
+
+async def test_one_of_two_workers_is_killed(backend: str) -> None:
+    """Only its own requests fail; another one takes its place."""
+    with serve("--workers", "2", BATCHER_BACKEND=backend, MODEL_CALL="emulated") as server:
+        supervisor = psutil.Process(server.process.pid)
+
+        def workers() -> list[psutil.Process]:
+            found = []
+            for child in supervisor.children():
+                with suppress(psutil.NoSuchProcess):  # it has just ended, and the supervisor has not seen it
+                    if "resource_tracker" not in " ".join(child.cmdline()):
+                        found.append(child)
+            return found
+
+        await until(lambda: len(workers()) == 2)
+        clients = [Client(server.port) for _ in range(20)]
+        for client in clients:
+            while await client.ask(request()) is None:
+                pass  # the supervisor says that it runs before its children do
+        victim = workers()[0]
+        its_own = {connection.raddr.port for connection in victim.net_connections() if connection.raddr}
+        victim.kill()
+        for client in clients:
+            port = client.local_port
+            try:
+                answer = await client.ask(request())
+            except LostError:
+                assert port in its_own
+            else:
+                assert answer is None or answer.status == 200
+                assert answer is not None or port in its_own
+        await until(lambda: len(workers()) == 2 and victim not in workers())
+        for client in clients:
+            client.close()
+            while (fresh := await client.ask(request())) is None:
+                pass  # the other one may still start
+            assert fresh.status == 200
+            client.close()
+
+
+async def test_a_server_that_is_frozen(slow: Server) -> None:
+    """Nothing is lost: requests are answered when it goes on."""
+    before = await whole(slow)
+    clients = [Client(slow.port) for _ in range(20)]
+    tasks = [asyncio.create_task(client.ask(request())) for client in clients]
+    slow.process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.wait(tasks, timeout=0.5)
+    finally:
+        slow.process.send_signal(signal.SIGCONT)
+    answers = await asyncio.gather(*tasks)
+    assert {answer and answer.status for answer in answers} == {200}
+    for client in clients:
+        client.close()
+    await before.check()

@@ -1,0 +1,56 @@
+"""What a server had before a fault, and has to have again afterwards.
+
+FAULT_REPEATS in the environment repeats the tests that depend on chance, each time with another seed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.faults.client import Client, request
+from tests.support.gate import until
+from tests.support.server import Server, serve
+
+SEEDS = range(int(os.environ.get("FAULT_REPEATS", "1")))
+
+
+@dataclass
+class Whole:
+    """What a server had before the fault."""
+
+    server: Server
+    descriptors: int
+    threads: int
+
+    async def check(self) -> None:
+        """One normal request works, nothing waits or runs, and no descriptor or thread is left."""
+        client = Client(self.server.port)
+        answer = await client.ask(request())
+        assert answer is not None
+        assert answer.status == 200, answer
+        client.close()
+        stats = await self.server.stats()
+        assert (stats["queued"], stats["running"]) == (0, 0)
+        process = psutil.Process(self.server.process.pid)
+        await until(lambda: process.num_fds() <= self.descriptors + 1)
+        await until(lambda: process.num_threads() <= self.threads + 1)
+
+
+async def whole(server: Server) -> Whole:
+    """Return what a server has after its first requests."""
+    client = Client(server.port)
+    for _ in range(3):
+        assert await client.ask(request()) is not None
+    client.close()
+    process = psutil.Process(server.process.pid)
+    return Whole(server, process.num_fds(), process.num_threads())
+
+
+def faulty(backend: str, fault: str, **settings: str) -> AbstractContextManager[Server]:
+    """Start a server with a model that has this fault."""
+    app = "benchmarks.faults.faulty:app"
+    return serve(app=app, BATCHER_BACKEND=backend, MODEL_CALL="emulated", FAULT=fault, **settings)
