@@ -4,18 +4,22 @@ PYTHON ?= python3
 BACKEND ?= asyncio
 PORT ?= 8000
 MINUTES ?= 20
+REPEATS ?= 200
+PYTHONS ?= python3.11 python3.12 python3.13
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-library test-pythons stress soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats them"
+	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
+	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
@@ -43,6 +47,24 @@ serve: $(VENV)/server.installed
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
 	@$(BIN)/python -m pytest
+
+# The library alone, without the server and TensorFlow.
+LIBRARY_TESTS := tests/core tests/outcomes tests/backends tests/contract tests/properties tests/stress
+
+test-library: $(VENV)/test.installed
+	@echo "== Running the library's tests with $$($(BIN)/python --version)"
+	@$(BIN)/python -m pytest $(LIBRARY_TESTS)
+
+test-pythons:
+	@for python in $(PYTHONS); do \
+		mkdir -p .venv/pythons && $(MAKE) --no-print-directory test-library VENV=.venv/pythons/$$python PYTHON=$$python || exit 1; \
+	done
+
+stress: $(VENV)/test.installed
+	@echo "== Running the library's tests with threads that switch at every chance"
+	@SWITCH_INTERVAL=0.000001 $(BIN)/python -m pytest $(LIBRARY_TESTS)
+	@echo "== Running its races $(REPEATS) times"
+	@$(BIN)/python -m pytest -m race -q --count $(REPEATS) -x $(LIBRARY_TESTS)
 
 soak: $(VENV)/dev.installed
 	@echo "== Loading each backend for $(MINUTES) minutes"
@@ -81,6 +103,7 @@ lock: $(VENV)/made
 	@$(COMPILE) --all-extras --group test --group tools --output-file requirements/peers.txt
 	@$(COMPILE) --extra bench --extra train --group test --group tools \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
+	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
 	@$(COMPILE) --extra server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:

@@ -31,6 +31,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
     _runner.run(asyncio.sleep(0))
 
+# SWITCH_INTERVAL=0.000001 lets threads switch at every chance, in all tests.
+sys.setswitchinterval(float(os.environ.get("SWITCH_INTERVAL", sys.getswitchinterval())))
+
 Make = Callable[..., Batcher[Any, Any]]
 
 

@@ -136,6 +136,7 @@ async def test_a_thread_that_cannot_start(
     assert batcher.stats().queued == 0
 
 
+@pytest.mark.race
 async def test_no_wake_up_is_lost(backend: str, flavour: Flavour, threads_switch_always: None) -> None:
     """Eight threads and this loop, with the interpreter switching threads whenever it can."""
     gate = Gate()

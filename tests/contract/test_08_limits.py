@@ -54,6 +54,7 @@ async def test_many_are_admitted_together_or_not_at_all(make: Make, gate: Gate, 
     assert await asyncio.gather(*tasks) == [0, 1, [2, 3, 4]]
 
 
+@pytest.mark.race
 async def test_the_bound_is_exact_under_threads(make: Make, gate: Gate, flavour: Flavour) -> None:
     """Thirty-two threads rush for ten places."""
     batcher = make(gate.function(flavour), max_batch_size=1, max_queue_size=10)

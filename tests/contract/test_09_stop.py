@@ -141,6 +141,7 @@ async def test_nothing_is_left(make: Make, gate: Gate, flavour: Flavour) -> None
     assert threading.active_count() == before
 
 
+@pytest.mark.race
 @pytest.mark.parametrize("seed", range(5))
 async def test_submit_races_with_stop(backend: str, flavour: Flavour, seed: int) -> None:
     """Each call is served or refused; none hangs."""

@@ -573,6 +573,7 @@ class Each:
         return items
 
 
+@pytest.mark.race
 def test_first_calls_of_a_copy_at_the_same_time(threads_switch_always: None) -> None:
     """One object has one batcher, whoever asks first."""
     for _ in range(100):

@@ -13,7 +13,7 @@ from batchers import Adaptive, DeadlineExceededError, OptionError, Options
 from batchers.core import Core
 from batchers.decisions import Batch, Expire, Run, Wait
 from batchers.lanes import Ticket
-from batchers.outcomes import Failed
+from batchers.outcomes import Err, Failed
 
 BATCH = 0.010
 """Seconds that every batch takes."""
@@ -240,6 +240,66 @@ def test_the_last_ones_are_not_dropped() -> None:
     assert isinstance(decision, Expire)
     assert [ticket for ticket, _ in decision.settled] == tickets[:4]
     assert served.run().tickets == tickets[4:]
+
+
+def test_one_who_is_just_in_time_is_not_late() -> None:
+    """The batch that would end at the very moment is not too late; of two that are late the last one stays."""
+    served = Served(policy=Adaptive(), max_batch_size=50)
+    served.now = 0.0  # so that sums are exact
+    ends = served.core._rule.seconds_for(2)
+    served.offer(2, timeout=ends)
+    assert len(served.run().tickets) == 2
+
+    served = Served(policy=Adaptive(), max_batch_size=50)
+    late = served.offer(2, timeout=0.001)
+    decision = served.core.decide(served.now)
+    assert isinstance(decision, Expire)
+    assert [ticket for ticket, _ in decision.settled] == late[:1]
+    assert served.core.torn is False
+    assert served.run().tickets == late[1:]
+
+
+def test_what_the_late_are_told() -> None:
+    """How long it was, how much too late it would be, and what helps."""
+    served = Served(policy=Adaptive(), max_batch_size=50)
+    served.offer(4, timeout=0.003)
+    served.now += 0.002
+    too_late = served.core._rule.seconds_for(4) - 0.001
+    decision = served.core.decide(served.now)
+    assert isinstance(decision, Expire)
+    first = next(str(outcome.error) for _, outcome in decision.settled if isinstance(outcome, Err))
+    assert first == (
+        f"no answer in time: after 0.002 s in the queue the next batch would end {too_late:.3f} s too late; "
+        "give it a longer timeout, or add capacity"
+    )
+
+
+def test_what_the_refused_are_told() -> None:
+    """How many wait and run, how much too late it would be, and when to come again; each call counts."""
+    served = Served(policy=Adaptive(), max_batch_size=10)
+    served.offer(10)
+    served.run()
+    served.offer(20)
+    ends = served.core._rule.answered_at(20, served.now) - served.now
+    for count in (1, 2):
+        text = r"^20 items wait and 10 run: the answer would be (\S+) s late; try again in about (\S+) s, "
+        with pytest.raises(DeadlineExceededError, match=text) as caught:
+            served.offer(1, timeout=0.050)
+        told = str(caught.value).split()
+        assert float(told[told.index("be") + 1]) == pytest.approx(ends - 0.050, abs=0.0006)
+        assert float(told[told.index("about") + 1]) == pytest.approx(ends - 0.050, abs=0.0006)
+        assert served.core.stats().rejected == count
+
+
+def test_one_who_is_just_in_time_is_not_refused() -> None:
+    """The answer at the very moment is in time."""
+    served = Served(policy=Adaptive(), max_batch_size=10)
+    served.offer(10)
+    served.run()
+    exact = served.core._rule.answered_at(0, served.now)
+    served.core.offer([Ticket(0, deadline=exact)], served.now)
+    with pytest.raises(DeadlineExceededError):
+        served.core.offer([Ticket(0, deadline=exact - 1e-9)], served.now)
 
 
 def test_a_batch_that_its_cost_limits() -> None:

@@ -53,6 +53,38 @@ def test_a_batch_that_hangs() -> None:
     hung.run(1.0)
 
 
+def test_what_its_callers_are_told() -> None:
+    """For how long it has run, and what helps; each batch counts."""
+    hung = Hung()
+    for number in (1, 2):
+        hung.run(2.0 * number)
+        decision = hung.core.decide(2.0 * number + 1.5)
+        assert isinstance(decision, Expire)
+        told = {str(outcome.error) for _, outcome in decision.settled if isinstance(outcome, Err)}
+        text = (
+            "process_batch has not returned after 1.500 s (batch_timeout is 1.0): "
+            "give it more time, or see where it hangs with batcher.dump()"
+        )
+        assert told == {text}
+        assert hung.core.torn is False
+        assert hung.core.stats().failed == 2 * number
+
+
+def test_giving_up_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next event knows, and its callers are told then."""
+    hung = Hung()
+    batch = hung.run(0.0)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Core, "_learn", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        hung.core.decide(1.0)
+    assert hung.core.torn is True
+    assert hung.core.collapse() == batch.tickets
+
+
 def test_what_it_returns_is_dropped() -> None:
     """Nobody waits for it; and it hangs no more."""
     hung = Hung()
@@ -97,7 +129,9 @@ def test_no_more_than_so_many() -> None:
     assert hung.core.due <= now
     assert hung.expire(now) == waiting
     with pytest.raises(
-        BatchTimeoutError, match=r"4 calls of process_batch hang.*see where with batcher\.dump\(\)"
+        BatchTimeoutError,
+        match=r"^4 calls of process_batch hang, and no other is begun until one returns: "
+        r"see where with batcher\.dump\(\), and restart the process$",
     ):
         hung.core.offer([Ticket(9)], now)
     assert hung.core.stats().rejected == 1

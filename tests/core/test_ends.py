@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
+from batchers import Adaptive
 from batchers import core as core_module
 from batchers.core import Core
 from batchers.decisions import Batch, Done, Expire, Run, Wait
@@ -241,13 +243,20 @@ def test_a_half_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch
     assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("event", ["expire", "close", "abandon"])
+@pytest.mark.parametrize("event", ["expire", "close", "abandon", "hang", "late"])
 def test_failing_many_that_is_interrupted_loses_nobody(event: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who were failed by then were not told yet."""
-    core: Core[int, int] = Core(Options(max_batch_size=1))
+    special: dict[str, dict[str, Any]] = {"hang": {"batch_timeout": 1.0}, "late": {"policy": Adaptive()}}
+    core: Core[int, int] = Core(Options(**special.get(event, {"max_batch_size": 1})))
+    if event == "late":
+        for now in (0.0, 2.0, 4.0):
+            core.offer([Ticket(9)], now)
+            core.finish(running(core, now), [1], now + 1.0)
+    before = core.accepted
     tickets = [Ticket(n, deadline=5.0) for n in range(4)]
-    core.offer(tickets, 0.0)
-    running(core, 0.0)
+    core.offer(tickets, 4.9 if event == "late" else 0.0)
+    if event != "late":
+        running(core, 0.0)
     made: list[object] = []
 
     def make(error: object) -> object:
@@ -259,14 +268,16 @@ def test_failing_many_that_is_interrupted_loses_nobody(event: str, monkeypatch: 
     monkeypatch.setattr(core_module, "Err", make)
     events: dict[str, Callable[[], object]] = {
         "expire": partial(core.decide, 9.0),
+        "hang": partial(core.decide, 1.0),
+        "late": partial(core.decide, 4.9),
         "close": partial(core.close, force=True),
         "abandon": core.abandon,
     }
     with pytest.raises(KeyboardInterrupt):
         events[event]()
 
-    assert core.torn
-    assert sorted(ticket.number for ticket in core.collapse()) == [1, 2, 3, 4]
+    assert core.torn is True
+    assert sorted(ticket.number - before for ticket in core.collapse()) == [1, 2, 3, 4]
 
 
 def test_a_refused_offer_leaves_nothing() -> None:
