@@ -100,7 +100,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 
 lock: $(VENV)/made
 	@$(PIP) install uv
-	@$(COMPILE) --all-extras --group test --group tools --output-file requirements/peers.txt
+	@$(COMPILE) --all-extras --group test --group tools --group mutation --output-file requirements/peers.txt
 	@$(COMPILE) --extra bench --extra train --group test --group tools \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt

@@ -152,7 +152,11 @@ class AsyncioBatcher(Batcher[T, S]):
         if until < inf:
             self._timer_at = until
             seconds = min(max(until - self._clock(), 0.0), LONGEST_WAIT)
-            self._timer = home.call_later(seconds, self._ring, context=Context())
+            try:
+                self._timer = home.call_later(seconds, self._ring, context=Context())
+            except MemoryError:
+                self._armed = -inf  # so look again in the next turn of the loop, until there is some
+                home.call_soon(self._advance, context=Context())
 
     def _ring(self) -> None:
         if asyncio.get_running_loop() is self._home:  # else it was set before a move

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 import weakref
 from inspect import isawaitable
 from math import inf
@@ -38,6 +39,9 @@ S = TypeVar("S")
 
 LONGEST_WAIT = 86_400.0
 """Seconds after which a waiting leader looks again; a Condition takes no endless number."""
+
+PAUSE = 0.01
+"""Seconds after which a worker looks again that could not wait."""
 
 
 class _Crew:
@@ -62,15 +66,27 @@ class _Crew:
         self.loop_thread: calls.LoopThread | None = None
 
     def rest(self, seconds: float | None) -> None:
-        """Wait: as the leader, with an alarm, if there is none; else as a spare. Lock held."""
-        if self.has_leader:
-            self.spares += 1
-            self.spare.wait()
-            self.spares -= 1
-        else:
-            self.has_leader = True
-            self.lead.wait(seconds)
-            self.has_leader = False
+        """Wait: as the leader, with an alarm, if there is none; else as a spare. Lock held.
+
+        Where there is no memory for the lock that a wait needs, wait without: others come in meanwhile.
+        """
+        leads = not self.has_leader
+        try:
+            if leads:
+                self.has_leader = True
+                self.lead.wait(seconds)
+            else:
+                self.spares += 1
+                self.spare.wait()
+        except (MemoryError, RuntimeError):
+            self.lock.release()
+            time.sleep(PAUSE)
+            self.lock.acquire()
+        finally:
+            if leads:
+                self.has_leader = False
+            else:
+                self.spares -= 1
 
     def dismiss(self, _: calls.OwnThread | None = None) -> None:
         """Let all workers look whether they are still needed."""

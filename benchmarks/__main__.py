@@ -27,7 +27,9 @@ from rich.progress import (
 
 from . import report
 from .environment import Environment, environment
+from .faults import mutants
 from .faults import plan as faults_plan
+from .faults.mutants import MutantsResult
 from .faults.result import FaultResult
 from .fresh import MeasurementError
 from .latency import plan as latency_plan
@@ -122,6 +124,12 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         )
         for name, fault in faults_plan.faults(scale).items()
     ]
+    if scale == "full":
+        faults.append(
+            Measurement(
+                faults_plan.MUTANTS, MutantsResult, mutants.SECONDS, mutants.measure, lambda done: bool(done.made)
+            )
+        )
     repeats = start.repeats(scale)
     starts = [
         Measurement(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_right
-from statistics import mean
+from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.fresh import MeasurementError
 
@@ -66,33 +67,53 @@ async def load(target: Target) -> tuple[list[float], float, int, int]:
     return moments, killed, failed[True], failed[False]
 
 
-def seconds_to_full_rate(moments: list[float], killed: float) -> float:
-    """Return the seconds from the kill to the end of the last window of `BIN` seconds that was too slow."""
-    moments = sorted(moments)
+@dataclass(frozen=True)
+class Rates:
+    """Answers a second around a kill."""
 
-    def rate(start: float) -> float:
-        return (bisect_right(moments, start + BIN) - bisect_right(moments, start)) / BIN
+    moments: list[float]
+    """Of the answers, rising."""
+    killed: float
 
-    before = mean(rate(killed - BIN * number) for number in range(2, round(BEFORE / BIN) // 2))
-    slow = [number for number in range(round(AFTER / BIN) - 1) if rate(killed + number * BIN) < FULL * before]
-    return (slow[-1] + 1) * BIN if slow else 0.0
+    def over(self, start: float, seconds: float = BIN) -> float:
+        """Return the rate of so many seconds."""
+        return (bisect_right(self.moments, start + seconds) - bisect_right(self.moments, start)) / seconds
+
+    @property
+    def before(self) -> float:
+        """The rate before the kill."""
+        return self.over(self.killed - BEFORE / 2, BEFORE / 2 - BIN)
+
+    @property
+    def return_seconds(self) -> float:
+        """Seconds from the kill to the end of the last window of `BIN` seconds that was too slow."""
+        windows = range(round(AFTER / BIN) - 1)
+        slow = [number for number in windows if self.over(self.killed + number * BIN) < FULL * self.before]
+        return (slow[-1] + 1) * BIN if slow else 0.0
+
+    @property
+    def share_in_the_end(self) -> float:
+        """The rate of the last second but a bit, against that before."""
+        return self.over(self.killed + AFTER - 1.0 - BIN, 1.0) / self.before
 
 
 def run(fault: Fault) -> FaultResult:
     """Kill a worker of so many servers."""
-    answered, its_own, others, slowest = 0, 0, 0, 0.0
+    answered, its_own, others = 0, 0, 0
+    rates = []
     for _ in range(fault.size):
         with serve(fault.subject, workers=2) as target:
             moments, killed, lost, strange = asyncio.run(load(target))
         answered += len(moments)
         its_own += lost
         others += strange
-        slowest = max(slowest, seconds_to_full_rate(moments, killed))
+        rates.append(Rates(sorted(moments), killed))
     figures = {
         "kills": fault.size,
         "answered": answered,
         "failed, of the victim's connections": its_own,
         "failed, of others": others,
-        "slowest return to the full rate, s": slowest,
+        "slowest return to 90 % of the rate before, s": max(rate.return_seconds for rate in rates),
+        "rate 5 s later, against before": median(rate.share_in_the_end for rate in rates),
     }
     return FaultResult(fault=fault, figures=figures)

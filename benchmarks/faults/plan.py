@@ -39,6 +39,9 @@ class Range:
 
 NONE = Range(most=0)
 
+MUTANTS = "faults/mutants"
+"""The name of the measurement that is about no subject."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -114,7 +117,7 @@ SCENARIOS = {
         quick=0,
         peers=5,
         seconds=75.0,
-        promised={"failed, of others": NONE, "slowest return to the full rate, s": Range(most=2.0)},
+        promised={"failed, of others": NONE, "slowest return to 90 % of the rate before, s": Range(most=2.0)},
     ),
     "overload": Scenario(
         "ten times too much, open loop, queue of 64",
@@ -131,7 +134,7 @@ SCENARIOS = {
             "no answer, or another": NONE,
             "processor time of a refusal, ms": Range(most=1.0),
             "as before after, s": Range(most=5.0),
-            "memory grew, MB": Range(most=5.0),
+            "memory grew after the first quarter, MB": Range(most=5.0),
         },
     ),
     "storm": Scenario(

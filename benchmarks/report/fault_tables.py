@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.faults.plan import SCENARIOS, faults
+from benchmarks.faults.mutants import MutantsResult
+from benchmarks.faults.plan import MUTANTS, SCENARIOS, faults
 from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
 from benchmarks.results import read
 from benchmarks.scale import Scale
@@ -64,6 +65,17 @@ def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value == round(value) or abs(value) >= FINE else f"{value:.3g}"
+
+
+def mutant_table(scale: Scale) -> str:
+    """Return the mutants of each pure module, and how many of them no test noticed."""
+    found = read(MUTANTS, scale, MutantsResult)
+    if found is None:
+        return "Not measured at this scale.\n"
+    made, survived = found.measured.made, found.measured.survived
+    rows = [[f"`{module}`", f"{made[module]}", f"{len(survived.get(module, []))}"] for module in sorted(made)]
+    rows.append(["all", f"{sum(made.values())}", f"{sum(map(len, survived.values()))}"])
+    return table(["module", "mutants", "not noticed"], rows)
 
 
 def broken_promises(scale: Scale) -> Iterator[str]:

@@ -69,5 +69,6 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "policies-real-closed": policy_tables.real_closed_table,
     "faults": fault_tables.fault_table,
     "faults-promises": fault_tables.promise_sentence,
+    "faults-mutants": fault_tables.mutant_table,
     "start": start_table.start_table,
 }

@@ -16,8 +16,10 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import report, results, servers
 from benchmarks.environment import ROOT, Environment, environment
+from benchmarks.faults import mutants
 from benchmarks.faults import plan as faults_plan
 from benchmarks.faults.result import Fault, FaultResult
+from benchmarks.fresh import MeasurementError
 from benchmarks.latency import plan as latency_plan
 from benchmarks.latency.result import Run, Sizes
 from benchmarks.latency.run import Rate, RateResult
@@ -288,6 +290,24 @@ def test_promises(elsewhere: Path) -> None:
         "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, promised 0"
     ]
     assert "1 were not kept" in fault_tables.promise_sentence("full")
+
+
+def test_mutants(elsewhere: Path) -> None:
+    """What mutmut prints is counted by module; what it is not sure of counts as not noticed."""
+    printed = """
+    batchers.core.x_f__mutmut_1: killed
+    batchers.core.x_f__mutmut_2: survived
+    batchers.cost_model.x_g__mutmut_1: timeout
+    batchers.cost_model.x_g__mutmut_2: no tests
+"""
+    found = mutants.parse(printed)
+    assert found.made == {"core": 2, "cost_model": 2}
+    assert found.survived == {"core": ["x_f__mutmut_2 survived"], "cost_model": ["x_g__mutmut_2 no tests"]}
+    with pytest.raises(MeasurementError, match="mutmut made nothing: error: no such option"):
+        mutants.parse("error: no such option")
+    assert fault_tables.mutant_table("full") == "Not measured at this scale.\n"
+    results.write(Result(name=faults_plan.MUTANTS, scale="full", environment=HERE, measured=found))
+    assert "| all | 4 | 2 |" in fault_tables.mutant_table("full")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.server import Server, serve
+from tests.faults.whole import faulty
+from tests.support.server import Server
 
 
 @pytest.fixture
@@ -18,5 +19,5 @@ def anyio_backend() -> str:
 @pytest.fixture
 def slow(backend: str) -> Iterator[Server]:
     """Give a server whose model takes 11 ms for one row at a time: requests wait in it."""
-    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", BATCHER_MAX_BATCH_SIZE="1") as found:
+    with faulty(backend, BATCHER_MAX_BATCH_SIZE="1") as found:
         yield found

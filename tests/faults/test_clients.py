@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.faults.client import Client, LostError, read_answer, request
 from tests.faults.network import Trouble, network
-from tests.faults.whole import SEEDS, whole
-from tests.support.server import Server, serve
+from tests.faults.whole import SEEDS, faulty, whole
+from tests.support.server import Server
 
 # The start of a server is no part of a test: it has a limit of its own.
 pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
@@ -45,7 +45,7 @@ async def test_clients_that_leave(slow: Server) -> None:
 async def test_slow_clients(backend: str) -> None:
     """Half of a head, or of a body, holds nobody else; bodies that do not come are 408, heads are closed."""
     times = {"BATCHER_BODY_TIMEOUT": "0.3", "BATCHER_HEAD_TIMEOUT": "0.4"}
-    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", **times) as server:
+    with faulty(backend, **times) as server:
         before = await whole(server)
         heads: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         bodies: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []

@@ -8,8 +8,7 @@ import random
 import pytest
 
 from benchmarks.faults.client import Client, open_loop, request
-from tests.faults.whole import SEEDS, whole
-from tests.support.server import serve
+from tests.faults.whole import SEEDS, faulty, whole
 
 # The start of a server is no part of a test: it has a limit of its own.
 pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
@@ -18,8 +17,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_ten_times_too_much(backend: str, seed: int) -> None:
     """Every request is answered: with a prediction, or with 503 and a time; then all is as before."""
-    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_MAX_QUEUE_SIZE": "8"}
-    with serve(BATCHER_BACKEND=backend, **settings) as server:
+    settings = {"BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_MAX_QUEUE_SIZE": "8"}
+    with faulty(backend, **settings) as server:
         before = await whole(server)
         seen = await open_loop(server.port, 900.0, 2.0, seed)
         assert set(seen.statuses) == {200, 503}
@@ -31,8 +30,8 @@ async def test_ten_times_too_much(backend: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_clients_that_come_again_at_once(backend: str, seed: int) -> None:
     """Whoever is refused, and asks again and again, has an answer in the end; then all is as before."""
-    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "2", "BATCHER_MAX_QUEUE_SIZE": "4"}
-    with serve(BATCHER_BACKEND=backend, **settings) as server:
+    settings = {"BATCHER_MAX_BATCH_SIZE": "2", "BATCHER_MAX_QUEUE_SIZE": "4"}
+    with faulty(backend, **settings) as server:
         before = await whole(server)
 
         async def ask_until_answered(number: int) -> int:

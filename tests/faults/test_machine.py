@@ -15,7 +15,6 @@ import pytest
 
 from benchmarks.faults.client import ROW, Client, LostError, post, request
 from tests.faults.whole import faulty, whole
-from tests.support.server import serve
 
 # The start of a server is no part of a test: it has a limit of its own.
 pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
@@ -23,7 +22,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func
 
 async def test_no_descriptors_left(backend: str) -> None:
     """Those who are connected are served; the others when there are descriptors again."""
-    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated") as server:
+    with faulty(backend) as server:
         before = await whole(server)
         client = Client(server.port)
         assert await client.ask(request()) is not None
@@ -57,7 +56,7 @@ def every_core_busy() -> Iterator[None]:
 async def test_hardly_any_processor_time(backend: str) -> None:
     """With every core busy and the lowest priority, answers are late, but right; no watchdog bites."""
     settings = {"BATCHER_BATCH_TIMEOUT": "30", "BATCHER_TIMEOUT": "50"}
-    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", **settings) as server:
+    with faulty(backend, **settings) as server:
         before = await whole(server)
         process = psutil.Process(server.process.pid)
         process.nice(19)
@@ -105,7 +104,7 @@ async def test_a_clock_that_jumps(backend: str) -> None:
 
 async def test_no_memory_left(backend: str) -> None:
     """Large bodies when nothing more can be had: each is answered or cut off, and the server lives, or ends."""
-    with serve(BATCHER_BACKEND=backend, MODEL_CALL="emulated", BATCHER_MAX_BODY_SIZE=str(10**9)) as server:
+    with faulty(backend, BATCHER_MAX_BODY_SIZE=str(10**9)) as server:
         before = await whole(server)
         process = psutil.Process(server.process.pid)
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_AS)

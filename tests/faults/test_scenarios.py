@@ -8,7 +8,7 @@ import pytest
 
 from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
 from benchmarks.faults.calls import Item, answers_to, sort
-from benchmarks.faults.kills import AFTER, BIN, seconds_to_full_rate
+from benchmarks.faults.kills import AFTER, BIN, Rates
 from benchmarks.faults.plan import NONE, SCENARIOS
 from benchmarks.faults.result import Fault, Subject
 from tests.faults.whole import SEEDS
@@ -68,6 +68,9 @@ def test_deeds() -> None:
 def test_the_full_rate() -> None:
     """It is back at the end of the last window in which too little was answered."""
     steady = [number / 100 for number in range(round(100 * (3 + AFTER)))]
-    assert seconds_to_full_rate(steady, 3.0) == 0.0
+    assert Rates(steady, 3.0).return_seconds == 0.0
+    assert Rates(steady, 3.0).share_in_the_end == pytest.approx(1.0, abs=0.03)
     gap = [moment for moment in steady if not 3.1 < moment < 3.75]
-    assert seconds_to_full_rate(gap, 3.0) == pytest.approx(4 * BIN)
+    assert Rates(gap, 3.0).return_seconds == pytest.approx(4 * BIN)
+    assert Rates(gap, 3.0).share_in_the_end == pytest.approx(1.0, abs=0.03)
+    assert Rates([each for each in steady if each < 5], 3.0).return_seconds == pytest.approx(AFTER - BIN)

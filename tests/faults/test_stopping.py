@@ -14,7 +14,7 @@ import pytest
 from benchmarks.faults.client import Client, LostError, request
 from tests.faults.whole import SEEDS, faulty, whole
 from tests.support.gate import until
-from tests.support.server import Server, serve
+from tests.support.server import Server
 
 # The start of a server is no part of a test: it has a limit of its own.
 pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
@@ -32,8 +32,8 @@ async def is_ready(web: httpx.AsyncClient) -> bool:
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int) -> None:
     """Readiness is off at once, answers close their connections, and who honours that loses nothing."""
-    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "8", "BATCHER_DRAIN_DELAY": "1"}
-    with serve("--workers", workers, BATCHER_BACKEND=backend, **settings) as server:
+    settings = {"BATCHER_MAX_BATCH_SIZE": "8", "BATCHER_DRAIN_DELAY": "1"}
+    with faulty(backend, "", "--workers", workers, **settings) as server:
         async with httpx.AsyncClient(base_url=server.url) as web:
             while not await is_ready(web):
                 pass  # a supervisor says that it runs before its children do
@@ -64,8 +64,8 @@ async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int)
 
 async def test_sigterm_twice(backend: str) -> None:
     """The second one ends the time to leave, and what was accepted is answered all the same."""
-    settings = {"MODEL_CALL": "emulated", "BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_DRAIN_DELAY": "30"}
-    with serve(BATCHER_BACKEND=backend, **settings) as server:
+    settings = {"BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_DRAIN_DELAY": "30"}
+    with faulty(backend, **settings) as server:
         clients = [Client(server.port) for _ in range(30)]
         tasks = [asyncio.create_task(client.ask(request())) for client in clients]
         while (await server.stats())["submitted"] < 30:
@@ -97,7 +97,7 @@ async def test_sigterm_during_a_batch_that_hangs(backend: str) -> None:
 
 async def test_one_of_two_workers_is_killed(backend: str) -> None:
     """Only its own requests fail; another one takes its place."""
-    with serve("--workers", "2", BATCHER_BACKEND=backend, MODEL_CALL="emulated") as server:
+    with faulty(backend, "", "--workers", "2") as server:
         supervisor = psutil.Process(server.process.pid)
 
         def workers() -> list[psutil.Process]:

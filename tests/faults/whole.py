@@ -9,6 +9,7 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import httpx
 import psutil
 
 from benchmarks.faults.client import Client, request
@@ -25,9 +26,10 @@ class Whole:
     server: Server
     descriptors: int
     threads: int
+    tasks: int
 
     async def check(self) -> None:
-        """One normal request works, nothing waits or runs, and no descriptor or thread is left."""
+        """One normal request works, nothing waits or runs, and no descriptor, thread or task is left."""
         client = Client(self.server.port)
         answer = await client.ask(request())
         assert answer is not None
@@ -38,6 +40,7 @@ class Whole:
         process = psutil.Process(self.server.process.pid)
         await until(lambda: process.num_fds() <= self.descriptors + 1)
         await until(lambda: process.num_threads() <= self.threads + 1)
+        await until(lambda: tasks_of(self.server) <= self.tasks)
 
 
 async def whole(server: Server) -> Whole:
@@ -47,10 +50,15 @@ async def whole(server: Server) -> Whole:
         assert await client.ask(request()) is not None
     client.close()
     process = psutil.Process(server.process.pid)
-    return Whole(server, process.num_fds(), process.num_threads())
+    return Whole(server, process.num_fds(), process.num_threads(), tasks_of(server))
 
 
-def faulty(backend: str, fault: str, **settings: str) -> AbstractContextManager[Server]:
-    """Start a server with a model that has this fault."""
+def faulty(backend: str, fault: str = "", *arguments: str, **settings: str) -> AbstractContextManager[Server]:
+    """Start a server with the emulated model, which has this fault; without one it is as good as any."""
     app = "benchmarks.faults.faulty:app"
-    return serve(app=app, BATCHER_BACKEND=backend, MODEL_CALL="emulated", FAULT=fault, **settings)
+    return serve(*arguments, app=app, BATCHER_BACKEND=backend, MODEL_CALL="emulated", FAULT=fault, **settings)
+
+
+def tasks_of(server: Server) -> int:
+    """Return how many tasks its loop has."""
+    return int(httpx.get(f"{server.url}/tasks", headers={"Connection": "close"}).text)

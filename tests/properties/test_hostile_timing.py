@@ -6,11 +6,12 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchers import AsyncioBatcher, Batcher, ThreadingBatcher
+from batchers import AsyncioBatcher, Batcher, BatcherError, ThreadingBatcher
 
 LIVES = 30
 
@@ -19,8 +20,11 @@ class RestlessCondition(threading.Condition):
     """It wakes without a reason, before its time, and others along with the one that is meant."""
 
     chance = random.Random(0)
+    failing: Callable[[], None] | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
+        if self.failing is not None:
+            self.failing()
         deed = self.chance.random()
         if deed < 0.2:
             return super().wait(0)  # for nothing
@@ -52,6 +56,45 @@ class RestlessLoop(asyncio.SelectorEventLoop):
         if self.chance.random() < 0.3:
             return super().call_soon_threadsafe(self.call_soon, callback, *args, **more)
         return super().call_soon_threadsafe(callback, *args, **more)
+
+
+class Failing:
+    """What a machine without memory or threads does: one call of its kind fails, once in a life."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.left = chance.randrange(4)
+        self.calls = 0
+
+    def __call__(self) -> None:
+        """Fail, if this is the one."""
+        self.calls += 1
+        if self.calls == self.left + 1:
+            raise MemoryError
+
+
+class FailingLoop(RestlessLoop):
+    """It cannot make a task, or a timer, of the library's, once."""
+
+    kind = ""
+    failing = Failing(random.Random(0))
+
+    def create_task(self, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        """Make one, for all others at any time."""
+        if self.kind == "task" and is_ours(coro.cr_code.co_filename) and coro.__name__ != "process":
+            self.failing()
+        return super().create_task(coro, **more)
+
+    def call_later(  # type: ignore[override]  # any arguments
+        self, delay: float, callback: Callable[..., object], *args: Any, **more: Any
+    ) -> asyncio.TimerHandle:
+        """Set a timer."""
+        if self.kind == "timer" and is_ours(getattr(callback, "__func__", callback).__code__.co_filename):
+            self.failing()
+        return super().call_later(delay, callback, *args, **more)
+
+
+def is_ours(file: str) -> bool:
+    return Path(file).parent.name == "batchers"
 
 
 class RestlessThreads(ThreadingBatcher[int, int]):
@@ -109,4 +152,64 @@ def test_every_call_ends(kind: type[Batcher[int, int]], flavour: str, seed: int)
         assert max(sizes) <= 5
 
     with asyncio.Runner(loop_factory=RestlessLoop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fails"),
+    [
+        (RestlessThreads, "thread"),
+        (RestlessThreads, "wait"),
+        (AsyncioBatcher, "thread"),
+        (AsyncioBatcher, "task"),
+        (AsyncioBatcher, "timer"),
+    ],
+)
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+@pytest.mark.parametrize("seed", range(LIVES // 3))
+def test_every_call_ends_when_something_fails_once(
+    kind: type[Batcher[int, int]], flavour: str, fails: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread does not start, or there is no memory for a task, a timer or a wait: nobody waits for ever."""
+    chance = random.Random(seed)
+    RestlessCondition.chance = RestlessLoop.chance = random.Random(seed + 1)
+    FailingLoop.kind, FailingLoop.failing = fails, Failing(chance)
+    if fails == "wait":
+        monkeypatch.setattr(RestlessCondition, "failing", FailingLoop.failing)
+    start = threading.Thread.start
+
+    def start_or_not(thread: threading.Thread) -> None:
+        if fails == "thread":
+            try:
+                FailingLoop.failing()
+            except MemoryError:
+                msg = "can't start new thread"
+                raise RuntimeError(msg) from None
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_not)
+
+    def process(items: list[int]) -> list[int]:
+        return [item * 2 for item in items]
+
+    async def process_async(items: list[int]) -> list[int]:
+        await asyncio.sleep(0)
+        return process(items)
+
+    async def scenario() -> None:
+        function = process if flavour == "sync" else process_async
+        batcher = kind(
+            function, max_batch_size=5, concurrency=2, max_queue_time=chance.choice([None, 0.001]), timeout=30.0
+        )
+        ended = []
+        for _ in range(10):
+            calls = [batcher.process(item) for item in range(chance.randrange(1, 12))]
+            ended += list(enumerate(await asyncio.gather(*calls, return_exceptions=True)))
+        await batcher.stop()
+        for item, outcome in ended:
+            assert outcome == 2 * item or isinstance(outcome, (BatcherError, MemoryError)), outcome
+        stats = batcher.stats()
+        assert stats.queued == stats.running == stats.batches_in_flight == 0
+
+    with asyncio.Runner(loop_factory=FailingLoop) as runner:
         runner.run(scenario())
