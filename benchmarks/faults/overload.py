@@ -24,8 +24,8 @@ CALM_SECONDS = 6
 CALM = 0.5
 """The load before and after, as a share of the capacity."""
 
-RETRIERS = 300
-"""Clients that ask again and again."""
+RETRIERS = (50, 100, 200, 400, 800)
+"""Numbers of clients that ask again and again."""
 
 REST = 0.001
 """Seconds between two attempts of a client that does not wait: one that never rests would only load itself."""
@@ -143,9 +143,20 @@ async def both_storms(target: Target, seconds: int) -> dict[str, float]:
     await closed_loop(target, 4 * ROWS, 1.0, waits=False)
     good, _ = await closed_loop(target, 4 * ROWS, CALM_SECONDS, waits=False)
     capacity = good / CALM_SECONDS
-    figures: dict[str, float] = {"clients": RETRIERS, "seconds": seconds}
-    for waits, words in ((False, "come again at once"), (True, "wait as Retry-After says")):
-        good, attempts = await closed_loop(target, RETRIERS, seconds, waits=waits)
-        figures[f"{words}: answered, share of the capacity"] = good / seconds / capacity
-        figures[f"{words}: attempts for an answer"] = attempts / max(good, 1)
+    figures: dict[str, float] = {"seconds for each number of clients": seconds}
+    for number in RETRIERS:
+        for waits in (False, True):
+            good, attempts = await closed_loop(target, number, seconds, waits=waits)
+            answered, asked = words_of(number, waits=waits)
+            figures[answered] = good / seconds / capacity
+            figures[asked] = attempts / max(good, 1)
     return figures
+
+
+def words_of(clients: int, *, waits: bool) -> tuple[str, str]:
+    """Return the names of two figures: what share of the capacity is answered, and the attempts for an answer."""
+    how = "wait as Retry-After says" if waits else "come again at once"
+    return (
+        f"{clients} clients that {how}: answered, share of the capacity",
+        f"{clients} clients that {how}: attempts for an answer",
+    )

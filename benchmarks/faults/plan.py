@@ -138,13 +138,13 @@ SCENARIOS = {
         },
     ),
     "storm": Scenario(
-        "300 clients that come again when they are refused",
+        "clients that come again when they are refused",
         overload.storm,
-        size=20,
+        size=10,
         quick=0,
-        peers=20,
-        seconds=55.0,
-        promised={"wait as Retry-After says: answered, share of the capacity": Range(least=0.9)},
+        peers=10,
+        seconds=115.0,
+        promised={overload.words_of(number, waits=True)[0]: Range(least=0.9) for number in overload.RETRIERS[1:]},
         subjects=OURS,
     ),
     "hostile": Scenario(

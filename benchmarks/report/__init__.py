@@ -12,6 +12,7 @@ from benchmarks.results import path_of
 from benchmarks.scale import Scale
 
 from . import page, plots, tables
+from .fault_tables import storm_results
 from .load_tables import load_results, originals
 from .peer_tables import server_results
 from .policy_tables import simulated_results
@@ -70,6 +71,10 @@ def pictures(scale: Scale) -> list[Picture]:
     if original:
         sources = [path_of(result.name, scale) for result in original.values()]
         found.append(Picture(plots.POLICIES, sources, partial(plots.policies, original)))
+    storms = storm_results(scale)
+    if storms:
+        sources = [path_of(result.name, scale) for result in storms.values()]
+        found.append(Picture(plots.RETRIES, sources, partial(plots.retries, storms)))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.faults.mutants import MutantsResult
 from benchmarks.faults.plan import MUTANTS, SCENARIOS, faults
 from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
-from benchmarks.results import read
+from benchmarks.results import Result, read
 from benchmarks.scale import Scale
 
 from .markdown import table
@@ -31,6 +31,12 @@ def fault_results(scale: Scale) -> dict[str, dict[Subject, FaultResult]]:
         if result is not None:
             found.setdefault(fault.scenario, {})[fault.subject] = result.measured
     return found
+
+
+def storm_results(scale: Scale) -> dict[str, Result[FaultResult]]:
+    """Return what was measured of clients that come again, by backend."""
+    found = ((subject, read(f"faults/storm-{subject}", scale, FaultResult)) for subject in OURS)
+    return {subject: result for subject, result in found if result is not None}
 
 
 def fault_table(scale: Scale) -> str:

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from benchmarks.faults.overload import RETRIERS, words_of
+from benchmarks.faults.result import FaultResult
 from benchmarks.latency.result import Run, pooled
 from benchmarks.latency.run import RateResult
 from benchmarks.load.run import BOUNDS, Backend, LoadResult
@@ -31,6 +33,7 @@ COMPARISON = "load__comparison.png"
 AGAINST_RATE = "latency__against_load.png"
 POLICIES = "policies__any_load.png"
 SERVERS = "peers__requests_per_second.png"
+RETRIES = "faults__retries.png"
 
 STYLES = {"threading": ("tab:blue", "-", "o"), "asyncio": ("tab:orange", "--", "s")}
 """Colour, line and marker: any one of them tells the backends apart."""
@@ -212,6 +215,31 @@ def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source:
         file,
         source,
     )
+
+
+def retries(results: Mapping[str, Result[FaultResult]], file: Path, source: str) -> None:
+    """Draw what is answered of clients that come again at once, and of clients that wait as they are told."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for backend, result in results.items():
+        colour, _, marker = STYLES[backend]
+        for waits, line in ((False, ":"), (True, "-")):
+            label = f"{backend}, {'wait as told' if waits else 'at once'}"
+            for place, axes in enumerate((left, right)):
+                values = [result.measured.figures[words_of(number, waits=waits)[place]] for number in RETRIERS]
+                axes.plot(RETRIERS, values, line, color=colour, marker=marker, ms=5, label=label)
+    left.set_ylabel("answered, share of the capacity")
+    left.set_ylim(bottom=0)
+    right.set_ylabel("attempts for an answer")
+    right.set_yscale("log")
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlabel("clients")
+        axes.grid(visible=True, which="both", alpha=0.2)
+        axes.legend(fontsize=8)
+    figure.suptitle("Clients that were refused come again")
+    first = next(iter(results.values()))
+    _save(figure, f"{first.scale}; {first.environment.caption}", file, source)
 
 
 def _along(results: Mapping[str, Result[SimulatedResult]], prefix: str) -> list[tuple[float, SimulatedResult]]:

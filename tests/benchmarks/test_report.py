@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks import report, results, servers
 from benchmarks.environment import ROOT, Environment, environment
 from benchmarks.faults import mutants
 from benchmarks.faults import plan as faults_plan
+from benchmarks.faults.overload import RETRIERS, words_of
 from benchmarks.faults.result import Fault, FaultResult
 from benchmarks.fresh import MeasurementError
 from benchmarks.latency import plan as latency_plan
@@ -130,6 +132,9 @@ def everything() -> None:
         gone = fault.subject == "batched"
         promised = faults_plan.SCENARIOS[fault.scenario].promised
         figures = {words: wanted.least or 0.0 for words, wanted in promised.items()}
+        if fault.scenario == "storm":
+            names = itertools.product(RETRIERS, (False, True))
+            figures |= {words: 1.0 for number, waits in names for words in words_of(number, waits=waits)}
         broke = FaultResult(fault=fault, figures={} if gone else figures, failed="it is not there" if gone else "")
         results.write(Result(name=name, scale="full", environment=HERE, measured=broke))
     seconds = {part: [0.01, 0.02, 0.03] for part in PARTS}

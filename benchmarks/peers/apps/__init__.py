@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+from math import nan
 
 from server.model import MODEL_FILE, ModelCall, Predictor, load
 
@@ -27,5 +28,5 @@ def model() -> Predictor:
 
 
 def values(predictor: Predictor, rows: list[list[float]]) -> list[float]:
-    """Return predictions that are all numbers."""
-    return [float(value) for value in predictor.predict(rows) if not isinstance(value, Exception)]
+    """Return the predictions; NaN where there is none, as a model does by itself."""
+    return [nan if isinstance(value, Exception) else float(value) for value in predictor.predict(rows)]
