@@ -70,7 +70,7 @@ def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
     value = result.figures.get(figure)
     if value is None:
         return ""
-    return f"{value:.0f}" if value == round(value) or abs(value) >= FINE else f"{value:.3g}"
+    return f"{value:.0f}" if value == round(value) or abs(value) >= FINE else f"{value:.4g}"
 
 
 def mutant_table(scale: Scale) -> str:
@@ -94,7 +94,7 @@ def broken_promises(scale: Scale) -> Iterator[str]:
                 value = results[subject].figures.get(figure)
                 if value is not None and not promised.holds(value):
                     where = f"{NAMES[subject]}, {SCENARIOS[name].words}"
-                    yield f"{where}: {figure} is {value:.3g}, promised {promised}"
+                    yield f"{where}: {figure} is {value:.4g}, promised {promised}"
 
 
 def promise_sentence(scale: Scale) -> str:
