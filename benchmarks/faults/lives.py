@@ -105,9 +105,10 @@ def begin(subject: Subject, function: BatchFunction, limits: Limits) -> Life:
             )
         )
     if subject == "batched":
+        # With 0 it would spin, and take a core.
         from batched import aio  # noqa: PLC0415 - a peer may be missing
 
-        return Theirs(aio.dynamically(function, batch_size=limits.rows, timeout_ms=0.0), None)
+        return Theirs(aio.dynamically(function, batch_size=limits.rows, timeout_ms=1.0), None)
     from async_batcher.batcher import AsyncBatcher  # noqa: PLC0415 - as above
 
     if asyncio.iscoroutinefunction(function):

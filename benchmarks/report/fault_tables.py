@@ -107,8 +107,19 @@ def promise_sentence(scale: Scale) -> str:
         for figure in SCENARIOS[name].promised
     )
     broken = list(broken_promises(scale))
+    measured = fault_results(scale)
+    missing = [
+        f"{NAMES[subject]}, {SCENARIOS[fault.scenario].words}"
+        for fault in faults(scale).values()
+        if (subject := fault.subject) in OURS and subject not in measured.get(fault.scenario, {})
+    ]
+    unknown = f"\nNot measured: {'; '.join(missing)}.\n" if missing else ""
     if not kept:
         return "Nothing was measured yet.\n"
     if not broken:
-        return f"Both backends keep all {kept} promises of the table.\n"
-    return f"Of {kept} promises {len(broken)} were not kept:\n\n" + "".join(f"* {each}\n" for each in broken)
+        return f"Both backends keep all {kept} promises that were measured.\n{unknown}"
+    return (
+        f"Of {kept} promises {len(broken)} were not kept:\n\n"
+        + "".join(f"* {each}\n" for each in broken)
+        + unknown
+    )

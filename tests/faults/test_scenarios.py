@@ -38,6 +38,8 @@ def item(deed: str = "none", *, runs: int = 1, blamed: bool = False) -> Item:
     [
         (item(), -7, None, "answered"),
         (item(), -8, None, "wrong answers"),
+        (item("fails"), ValueError(), None, "failed"),
+        (item(), ValueError(), None, "wrong answers"),
         (item(runs=2), -7, None, "run twice"),
         (item(), None, asyncio.CancelledError(), "cancelled"),
         (item(), None, DeadlineExceededError(), "expired"),
