@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import inspect
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -13,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from itertools import count
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any, TypeVar
 
 from .decisions import Batch
@@ -109,9 +112,38 @@ def stack_of(batch: Batch[Any]) -> tuple[str, list[str]]:
         return f"in task {batch.where.get_name()!r}", lines
     for thread in threading.enumerate():
         if thread.ident is not None and thread.ident == batch.where:
-            frame = sys._current_frames().get(thread.ident)  # noqa: SLF001 - documented, for debuggers
+            frame = _frame_of(thread.ident)
             return f"in thread {thread.name!r}", traceback.format_stack(frame) if frame is not None else []
     return "in an executor", []
+
+
+_looking = threading.Lock()
+
+
+def _look_anew() -> None:
+    """In the child of a fork: whoever looked is a thread of the parent."""
+    global _looking  # noqa: PLW0603 - a lock cannot be made free by another thread
+    _looking = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_look_anew)
+
+
+def _frame_of(ident: int) -> FrameType | None:
+    """Return where a thread is.
+
+    While CPython 3.11 makes its frames it holds a lock of the interpreter. If a collection begins then, threads
+    may switch in a callback of it, and a second thread that wants the lock keeps the GIL for ever (python/cpython
+    gh-106883). So one looks at a time, and nothing is collected meanwhile.
+    """
+    with _looking:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(ident)  # noqa: SLF001 - documented, for debuggers
+        finally:
+            if collects:
+                gc.enable()
 
 
 def send(
