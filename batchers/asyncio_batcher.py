@@ -155,9 +155,15 @@ class AsyncioBatcher(Batcher[T, S]):
             try:
                 self._timer = home.call_later(seconds, self._ring, context=Context())
             except MemoryError:
-                self._armed = inf  # if there is none for this either, the next event tries again
-                home.call_soon(self._advance, context=Context())
-                self._armed = -inf  # so look again in the next turn of the loop, until there is some
+                self._look_again(home)
+
+    def _look_again(self, home: Loop) -> None:
+        """Ask in every turn of the loop until there is memory for a timer. Lock held."""
+        self._armed = -inf
+        try:
+            home.call_soon(self._advance, context=Context())
+        except MemoryError as error:
+            self._collapse(error)  # nobody would ask, so all are told
 
     def _ring(self) -> None:
         if asyncio.get_running_loop() is self._home:  # else it was set before a move

@@ -24,7 +24,7 @@ from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
 from .predictions import Endpoint, Front, Handed
 from .problems import ROW
-from .process import close_slow_heads, drain_on_sigterm, running_server
+from .process import close_slow_heads, drain_on_sigterm, running_server, say_if_it_failed
 from .settings import Settings, read_settings
 
 logger = logging.getLogger("uvicorn.error")
@@ -145,9 +145,11 @@ def create_app(settings: Settings) -> Front:
 @asynccontextmanager
 async def _slow_heads_closed(server: uvicorn.Server | None, seconds: float) -> AsyncIterator[None]:
     if server is None:
+        logger.warning("No uvicorn of this process runs the app: BATCHER_HEAD_TIMEOUT and a drain have no effect")
         yield
         return
     task = asyncio.create_task(close_slow_heads(server, seconds))
+    task.add_done_callback(say_if_it_failed)
     try:
         yield
     finally:

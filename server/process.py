@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
 import uvicorn
+
+logger = logging.getLogger("uvicorn.error")
 
 LOOKS = 4
 """At connections, within the time that a head may take."""
@@ -59,10 +61,11 @@ async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
 
     Idle connections that were answered before are not among them: they have uvicorn's own limit.
     """
+    loop = asyncio.get_running_loop()
     since: dict[Any, tuple[object, float]] = {}
     while True:
         await asyncio.sleep(seconds / LOOKS)
-        now = time.monotonic()
+        now = loop.time()
         seen = {}
         connections: list[Any] = list(server.server_state.connections)
         for connection in connections:
@@ -74,6 +77,12 @@ async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
             if now - seen[connection][1] >= seconds:
                 connection.shutdown()
         since = seen
+
+
+def say_if_it_failed(task: asyncio.Task[None]) -> None:
+    """Log why the connections are watched no more, if it was not the end of the server."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("Slow heads are no longer closed: restart the server", exc_info=error)
 
 
 def _waits_for_a_head(connection: Any) -> bool:  # noqa: ANN401 - of one of uvicorn's protocols

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 ROW = [0.5] * 10
 
+FAULT_ROW = [13.0, *ROW[1:]]
+"""The row that brings about the fault of a faulty server."""
+
 OK, REFUSED = 200, 503
 GAVE_UP = -1
 """In place of a status, where the client did not wait for one."""

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from itertools import count
 
 from server import app as module
 from server.model import Emulated, NoPredictionError, Predictor
@@ -14,21 +15,31 @@ from server.model import Emulated, NoPredictionError, Predictor
 FAULT = os.environ.get("FAULT", "")
 
 
+TRIGGER = 13.0
+"""The first number of a row that brings the fault about; other rows are served well."""
+
+TENTH = 10
+
+released = threading.Event()
+
+
 class Faulty(Emulated):
-    """The emulated model: it fails, hangs, answers too little, or raises what ends a program."""
+    """The emulated model: it fails, hangs, waits, answers too little, or raises what ends a program."""
 
     def __init__(self) -> None:
-        """Begin with the same chance each time."""
+        """Begin to count."""
         super().__init__()
-        self._chance = random.Random(7)
+        self._numbers = count(1)
 
     def predict(self, rows: list[list[float]]) -> list[float | NoPredictionError]:
-        """Do it; a first number of 13 is what triggers a fault that is not for all."""
+        """Do it, well or not."""
         found = super().predict(rows)
-        if FAULT == "tenth" and self._chance.random() < 0.1:
-            msg = "the device is on fire"
-            raise RuntimeError(msg)
-        if any(row[0] == 13.0 for row in rows):
+        if any(row[0] == TRIGGER for row in rows):
+            if FAULT == "tenth" and next(self._numbers) % TENTH == 0:
+                msg = "the device is on fire"
+                raise RuntimeError(msg)
+            if FAULT == "hold":
+                released.wait()
             if FAULT == "hang":
                 threading.Event().wait()
             if FAULT == "size":
@@ -48,6 +59,12 @@ if FAULT == "clock":
     _time, _jumps = time.time, random.Random(7)
     setattr(time, "time", lambda: _time() + _jumps.choice([-DAY, 0.0, DAY]))  # noqa: B010 - for all who look
 app = module.app
+
+
+@app.api.post("/release", include_in_schema=False)
+async def release() -> None:
+    """Let go what FAULT=hold holds, now and from now on."""
+    released.set()
 
 
 @app.api.get("/tasks", include_in_schema=False)

@@ -20,7 +20,7 @@ import httpx
 import psutil
 from rich.console import Console
 
-from .client import Client, LostError, Seen, open_loop
+from .client import FAULT_ROW, Client, LostError, Seen, open_loop
 from .result import OURS, Fault, FaultResult
 from .servers import Target, serve, tau
 
@@ -65,7 +65,7 @@ async def leave_now_and_then(target: Target, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         client = Client(target.port)
-        task = asyncio.create_task(client.ask(target.request()))
+        task = asyncio.create_task(client.ask(target.request(FAULT_ROW)))
         await asyncio.wait((task,), timeout=0.005)
         client.reset()
         await asyncio.wait((task,))
@@ -77,7 +77,8 @@ async def leave_now_and_then(target: Target, seconds: float) -> None:
 async def load(target: Target, seconds: float, seed: int) -> Seen:
     """Load the server until the next look."""
     seen, _ = await asyncio.gather(
-        open_loop(target.port, RATE, seconds, seed, data=target.request()), leave_now_and_then(target, seconds)
+        open_loop(target.port, RATE, seconds, seed, data=target.request(FAULT_ROW)),
+        leave_now_and_then(target, seconds),
     )
     return seen
 

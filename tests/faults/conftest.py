@@ -18,6 +18,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def slow(backend: str) -> Iterator[Server]:
-    """Give a server whose model takes 11 ms for one row at a time: requests wait in it."""
-    with faulty(backend, BATCHER_MAX_BATCH_SIZE="1") as found:
+    """Give a server whose model takes 11 ms for one row at a time, or as long as `hold` holds it."""
+    with faulty(backend, "hold", BATCHER_MAX_BATCH_SIZE="1") as found:
+        yield found
+
+
+@pytest.fixture
+def impatient(backend: str) -> Iterator[Server]:
+    """Give a server that closes what rests for a second, so that all it says can be read to the end."""
+    with faulty(backend, "", "--timeout-keep-alive", "1") as found:
         yield found

@@ -11,8 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from benchmarks.faults.client import Client, LostError, request
-from tests.faults.whole import SEEDS, faulty, whole
+from benchmarks.faults.client import FAULT_ROW, Client, LostError, request
+from tests.faults.whole import SEEDS, faulty, hold, whole
 from tests.support.gate import until
 from tests.support.server import Server
 
@@ -32,7 +32,7 @@ async def is_ready(web: httpx.AsyncClient) -> bool:
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int) -> None:
     """Readiness is off at once, answers close their connections, and who honours that loses nothing."""
-    settings = {"BATCHER_MAX_BATCH_SIZE": "8", "BATCHER_DRAIN_DELAY": "1"}
+    settings = {"BATCHER_MAX_BATCH_SIZE": "8", "BATCHER_DRAIN_DELAY": "2"}
     with faulty(backend, "", "--workers", workers, **settings) as server:
         async with httpx.AsyncClient(base_url=server.url) as web:
             while not await is_ready(web):
@@ -53,10 +53,13 @@ async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int)
         moment = random.Random(seed).randrange(50, 400)
         await until(lambda: len(statuses) >= moment)
         server.terminate()
+
+        def says_no() -> bool:  # until the signal has come to each process that serves
+            ready = httpx.get(f"{server.url}/readyz")
+            return (ready.status_code, ready.headers.get("connection")) == (503, "close")
+
+        await until(says_no)
         await asyncio.gather(*tasks)
-        async with httpx.AsyncClient(base_url=server.url) as client:
-            ready = await client.get("/readyz")
-        assert (ready.status_code, ready.headers["connection"]) == (503, "close")
         assert set(statuses) == {200}
         assert await asyncio.to_thread(server.wait) == 0
         assert all("INFO" in line for line in server.log), server.log
@@ -84,7 +87,7 @@ async def test_sigterm_during_a_batch_that_hangs(backend: str) -> None:
     """Its callers are told when its time is over, and the server ends."""
     with faulty(backend, "hang", BATCHER_BATCH_TIMEOUT="0.5") as server:
         client = Client(server.port)
-        task = asyncio.create_task(client.ask(request([13.0] * 10)))
+        task = asyncio.create_task(client.ask(request(FAULT_ROW)))
         while not (await server.stats())["running"]:
             pass
         server.terminate()
@@ -135,15 +138,22 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
 
 
 async def test_a_server_that_is_frozen(slow: Server) -> None:
-    """Nothing is lost: requests are answered when it goes on."""
+    """Nothing is lost, neither of what it had accepted nor of what comes meanwhile."""
     before = await whole(slow)
-    clients = [Client(slow.port) for _ in range(20)]
-    tasks = [asyncio.create_task(client.ask(request())) for client in clients]
+    held = await hold(slow)
+    clients = [Client(slow.port) for _ in range(30)]
+    tasks = [asyncio.create_task(client.ask(request())) for client in clients[:20]]
+    await held.waits(20)
+    process = psutil.Process(slow.process.pid)
     slow.process.send_signal(signal.SIGSTOP)
     try:
-        await asyncio.wait(tasks, timeout=0.5)
+        await until(lambda: process.status() == psutil.STATUS_STOPPED)
+        tasks += [asyncio.create_task(client.ask(request())) for client in clients[20:]]
+        await until(lambda: all(client.local_port for client in clients))
+        assert not any(task.done() for task in tasks)
     finally:
         slow.process.send_signal(signal.SIGCONT)
+    await held.let_go()
     answers = await asyncio.gather(*tasks)
     assert {answer and answer.status for answer in answers} == {200}
     for client in clients:

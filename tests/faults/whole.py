@@ -5,6 +5,7 @@ FAULT_REPEATS in the environment repeats the tests that depend on chance, each t
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
-from benchmarks.faults.client import Client, request
+from benchmarks.faults.client import FAULT_ROW, Answer, Client, request
 from tests.support.gate import until
 from tests.support.server import Server, serve
+
+WARM_UP = 3
+"""Requests before the fault."""
 
 SEEDS = range(int(os.environ.get("FAULT_REPEATS", "1")))
 
@@ -46,7 +50,7 @@ class Whole:
 async def whole(server: Server) -> Whole:
     """Return what a server has after its first requests."""
     client = Client(server.port)
-    for _ in range(3):
+    for _ in range(WARM_UP):
         assert await client.ask(request()) is not None
     client.close()
     process = psutil.Process(server.process.pid)
@@ -57,6 +61,38 @@ def faulty(backend: str, fault: str = "", *arguments: str, **settings: str) -> A
     """Start a server with the emulated model, which has this fault; without one it is as good as any."""
     app = "benchmarks.faults.faulty:app"
     return serve(*arguments, app=app, BATCHER_BACKEND=backend, MODEL_CALL="emulated", FAULT=fault, **settings)
+
+
+@dataclass
+class Held:
+    """A server whose only slot is taken: what comes waits until it is let go."""
+
+    server: Server
+    first: asyncio.Task[Answer | None]
+    client: Client
+
+    async def waits(self, count: int) -> None:
+        """Wait until so many items are queued."""
+        while (await self.server.stats())["queued"] != count:
+            pass
+
+    async def let_go(self) -> None:
+        """Let all that waits run."""
+        async with httpx.AsyncClient(base_url=self.server.url) as web:
+            assert (await web.post("/release")).status_code == 200
+        answer = await self.first
+        assert answer is not None
+        assert answer.status == 200
+        self.client.close()
+
+
+async def hold(server: Server) -> Held:
+    """Take the slot of a server with the fault `hold`."""
+    client = Client(server.port)
+    first = asyncio.create_task(client.ask(request(FAULT_ROW)))
+    while (await server.stats())["running"] != 1:
+        pass
+    return Held(server, first, client)
 
 
 def tasks_of(server: Server) -> int:

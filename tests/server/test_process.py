@@ -1,0 +1,125 @@
+"""Connections that send no head, in a time that only the test moves: who is closed, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from server.process import close_slow_heads, running_server, say_if_it_failed
+from tests.support.clocks import VirtualLoop
+
+LIMIT = 8.0
+
+
+@dataclass(eq=False)
+class Answered:
+    """A request, as uvicorn's protocols keep the last one."""
+
+    response_complete: bool = True
+
+
+@dataclass(eq=False)
+class Connection:
+    """What uvicorn's protocols have in common."""
+
+    cycle: Answered | None = None
+    timeout_keep_alive_task: object = None
+    closed: float | None = None
+
+    def shutdown(self) -> None:
+        self.closed = self.closed or asyncio.get_running_loop().time()
+
+
+@dataclass
+class State:
+    """Of a server."""
+
+    connections: set[Any] = field(default_factory=set)
+
+
+@dataclass
+class Uvicorn:
+    """A server, as far as it is looked at."""
+
+    server_state: State = field(default_factory=State)
+
+
+def live(seconds: float, *connections: Any, changes: dict[float, Any] | None = None) -> None:
+    """Watch these for so many seconds; `changes` happen at their times."""
+
+    async def scenario() -> None:
+        server: Any = Uvicorn(State(set(connections)))
+        loop = asyncio.get_running_loop()
+        for moment, change in (changes or {}).items():
+            loop.call_at(moment, change)
+        task = asyncio.create_task(close_slow_heads(server, LIMIT))
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.wait((task,))
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scenario())
+
+
+def test_who_sends_no_head() -> None:
+    """Neither before the first request nor after one: closed, within a quarter more than the limit."""
+    silent, begun = Connection(), Connection(cycle=Answered())
+    live(20, silent, begun)
+    for connection in (silent, begun):
+        assert connection.closed is not None
+        assert LIMIT <= connection.closed <= 1.25 * LIMIT
+
+
+def test_who_is_left_alone() -> None:
+    """A connection that rests, one whose answer is under way, and one that is no HTTP."""
+    resting = Connection(cycle=Answered(), timeout_keep_alive_task=object())
+    waiting = Connection(cycle=Answered(response_complete=False))
+    live(50, resting, waiting, object())
+    assert (resting.closed, waiting.closed) == (None, None)
+
+
+def test_a_head_in_time() -> None:
+    """It comes at the last moment; then the connection rests."""
+    connection = Connection()
+
+    def answer() -> None:
+        connection.cycle = Answered()
+        connection.timeout_keep_alive_task = object()
+
+    live(50, connection, changes={7.9: answer})
+    assert connection.closed is None
+
+
+def test_each_request_has_its_own_time() -> None:
+    """Heads that take six seconds each are fine, however many: only the last one is too slow."""
+    connection = Connection()
+    changes = {moment: lambda: setattr(connection, "cycle", Answered()) for moment in (6.0, 12.0, 18.0, 24.0)}
+    live(50, connection, changes=changes)
+    assert connection.closed is not None
+    assert 24.0 + LIMIT <= connection.closed <= 24.0 + 1.5 * LIMIT
+
+
+def test_a_watch_that_fails_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """With another uvicorn there may be no such attributes; the end of the server is no failure."""
+
+    async def watch(server: Any) -> None:
+        task = asyncio.create_task(close_slow_heads(server, LIMIT))
+        task.add_done_callback(say_if_it_failed)
+        await asyncio.sleep(LIMIT)
+        task.cancel()
+        await asyncio.wait((task,))
+
+    with caplog.at_level(logging.ERROR), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(watch(Uvicorn()))
+        assert not caplog.records
+        runner.run(watch(object()))
+    assert "Slow heads are no longer closed" in caplog.text
+
+
+def test_no_uvicorn_runs_here() -> None:
+    """Then there is nothing to drain or to watch."""
+    assert running_server() is None
