@@ -59,24 +59,26 @@ class RestlessLoop(asyncio.SelectorEventLoop):
 
 
 class Failing:
-    """What a machine without memory or threads does: one call of its kind fails, once in a life."""
+    """What a machine without memory or threads does: one call of its kind fails in a life, or `times` in a row."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.left = chance.randrange(4)
-        self.calls = 0
+    def __init__(self, first: int, times: int = 1) -> None:
+        self._failing = range(first, first + times)
+        self._calls = 0
+        self.failed = 0
 
     def __call__(self) -> None:
-        """Fail, if this is the one."""
-        self.calls += 1
-        if self.calls == self.left + 1:
+        """Fail, if this is one of them."""
+        self._calls += 1
+        if self._calls - 1 in self._failing:
+            self.failed += 1
             raise MemoryError
 
 
 class FailingLoop(RestlessLoop):
-    """It cannot make a task, or a timer, of the library's, once."""
+    """It cannot make a task, or a timer, of the library's, once; or neither a timer nor a turn of its own."""
 
     kind = ""
-    failing = Failing(random.Random(0))
+    failing = Failing(0)
 
     def create_task(self, coro: Any, **more: Any) -> asyncio.Task[Any]:
         """Make one, for all others at any time."""
@@ -88,13 +90,39 @@ class FailingLoop(RestlessLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, **more: Any
     ) -> asyncio.TimerHandle:
         """Set a timer."""
-        if self.kind == "timer" and is_ours(getattr(callback, "__func__", callback).__code__.co_filename):
+        if self.kind in {"timer", "timer and turn"} and is_of_ours(callback):
             self.failing()
         return super().call_later(delay, callback, *args, **more)
+
+    def call_soon(  # type: ignore[override]  # as above
+        self, callback: Callable[..., object], *args: Any, **more: Any
+    ) -> asyncio.Handle:
+        """Let it be called in the next turn."""
+        if self.kind == "timer and turn" and self.failing.failed == 1 and is_of_ours(callback):
+            self.failing()
+        return super().call_soon(callback, *args, **more)
+
+
+def is_of_ours(callback: Any) -> bool:
+    code = getattr(getattr(callback, "__func__", callback), "__code__", None)
+    return code is not None and is_ours(code.co_filename)
 
 
 def is_ours(file: str) -> bool:
     return Path(file).parent.name == "batchers"
+
+
+def double(items: list[int]) -> list[int]:
+    return [item * 2 for item in items]
+
+
+async def double_soon(items: list[int]) -> list[int]:
+    await asyncio.sleep(0)
+    return double(items)
+
+
+FIRST = {"thread": 1, "wait": 4, "task": 4, "timer": 4, "timer and turn": 4}
+"""How many calls of a kind there are in each life, at least: one of them fails."""
 
 
 class RestlessThreads(ThreadingBatcher[int, int]):
@@ -156,32 +184,45 @@ def test_every_call_ends(kind: type[Batcher[int, int]], flavour: str, seed: int)
 
 
 @pytest.mark.parametrize(
-    ("kind", "fails"),
+    ("kind", "function", "fails"),
     [
-        (RestlessThreads, "thread"),
-        (RestlessThreads, "wait"),
-        (AsyncioBatcher, "thread"),
-        (AsyncioBatcher, "task"),
-        (AsyncioBatcher, "timer"),
+        (RestlessThreads, double, "thread"),
+        (RestlessThreads, double_soon, "thread"),
+        (RestlessThreads, double, "wait"),
+        (RestlessThreads, double_soon, "wait"),
+        (
+            AsyncioBatcher,
+            double,
+            "thread",
+        ),  # an async function runs on its callers' loop, and a sync one in no task
+        (AsyncioBatcher, double_soon, "task"),
+        (AsyncioBatcher, double, "timer"),
+        (AsyncioBatcher, double_soon, "timer"),
+        (AsyncioBatcher, double, "timer and turn"),
+        (AsyncioBatcher, double_soon, "timer and turn"),
     ],
 )
-@pytest.mark.parametrize("flavour", ["sync", "async"])
 @pytest.mark.parametrize("seed", range(LIVES // 3))
 def test_every_call_ends_when_something_fails_once(
-    kind: type[Batcher[int, int]], flavour: str, fails: str, seed: int, monkeypatch: pytest.MonkeyPatch
+    kind: type[Batcher[int, int]],
+    function: Callable[[list[int]], Any],
+    fails: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A thread does not start, or there is no memory for a task, a timer or a wait: nobody waits for ever."""
     chance = random.Random(seed)
     RestlessCondition.chance = RestlessLoop.chance = random.Random(seed + 1)
-    FailingLoop.kind, FailingLoop.failing = fails, Failing(chance)
+    failing = Failing(chance.randrange(FIRST[fails]), times=2 if fails == "timer and turn" else 1)
+    FailingLoop.kind, FailingLoop.failing = fails, failing
     if fails == "wait":
-        monkeypatch.setattr(RestlessCondition, "failing", FailingLoop.failing)
+        monkeypatch.setattr(RestlessCondition, "failing", failing)
     start = threading.Thread.start
 
     def start_or_not(thread: threading.Thread) -> None:
         if fails == "thread":
             try:
-                FailingLoop.failing()
+                failing()
             except MemoryError:
                 msg = "can't start new thread"
                 raise RuntimeError(msg) from None
@@ -189,18 +230,8 @@ def test_every_call_ends_when_something_fails_once(
 
     monkeypatch.setattr(threading.Thread, "start", start_or_not)
 
-    def process(items: list[int]) -> list[int]:
-        return [item * 2 for item in items]
-
-    async def process_async(items: list[int]) -> list[int]:
-        await asyncio.sleep(0)
-        return process(items)
-
     async def scenario() -> None:
-        function = process if flavour == "sync" else process_async
-        batcher = kind(
-            function, max_batch_size=5, concurrency=2, max_queue_time=chance.choice([None, 0.001]), timeout=30.0
-        )
+        batcher = kind(function, max_batch_size=5, concurrency=2, max_queue_time=0.001, timeout=30.0)
         ended = []
         for _ in range(10):
             calls = [batcher.process(item) for item in range(chance.randrange(1, 12))]
@@ -213,3 +244,4 @@ def test_every_call_ends_when_something_fails_once(
 
     with asyncio.Runner(loop_factory=FailingLoop) as runner:
         runner.run(scenario())
+    assert failing.failed == (2 if fails == "timer and turn" else 1)
