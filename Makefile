@@ -23,7 +23,7 @@ help:
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
-	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in about three and a quarter hours"
+	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in hours: it shows how many are left"
 	@echo "make train   train the model anew and write assets/diabetes.*"
 	@echo "make lock    pin the newest versions in requirements/"
 	@echo "make clean   remove what the other targets have made"

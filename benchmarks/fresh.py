@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,11 +21,20 @@ class MeasurementError(Exception):
 R = TypeVar("R", bound=BaseModel)
 
 
-def python(*arguments: str, seconds: float) -> str:
-    """Run Python in the root of the project and return what it printed. MeasurementError when it fails."""
+def python(*arguments: str, seconds: float, folder: Path = ROOT, settings: Mapping[str, str] | None = None) -> str:
+    """Run Python in a folder, with more in its environment, and return what it printed.
+
+    MeasurementError when it fails, or takes longer than so many seconds.
+    """
     try:
         ended = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | dict(settings or {}),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         msg = f"took longer than {seconds:.0f} s"

@@ -3,7 +3,8 @@
 Lives of `CALLS` calls each, every one with a batcher of its own: random limits, a sync or an async batch function,
 batches that raise, answer too little or raise StopIteration, items that fail alone, callers that leave, time
 limits that are too short, and stops in the middle, by force or not. Threads call in a third of the lives of this
-project's batchers. One seed decides about all of it but the moments at which threads run.
+project's batchers. The seed and the number of a life decide about all of it, for all subjects alike, but the
+moments at which threads run.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .lives import Life, Limits, Ours, begin
-from .result import OURS, Fault, FaultResult
+from .result import OURS, Fault, FaultResult, Subject
 
 CALLS = 500
 """In one life."""
@@ -41,7 +42,7 @@ CALLERS = 8
 class Item:
     """What is handed in: what becomes of it is decided before."""
 
-    __slots__ = ("blamed", "deed", "number", "runs")
+    __slots__ = ("blamed", "deed", "left", "limited", "number", "runs")
 
     def __init__(self, number: int, deed: str) -> None:
         """Not run yet."""
@@ -50,6 +51,10 @@ class Item:
         self.runs = 0
         self.blamed = False
         """Whether it was in a batch that failed, or failed alone."""
+        self.left = False
+        """Whether its caller was told to leave."""
+        self.limited = False
+        """Whether it has a time limit."""
 
 
 DEEDS = (("none", 950), ("fails", 30), ("raises", 8), ("short", 6), ("stops-iteration", 6))
@@ -73,22 +78,32 @@ def answers_to(items: list[Item]) -> list[Any]:
     raise StopIteration
 
 
-def sort(item: Item, answer: object, error: BaseException | None) -> str:
-    """Return the kind of an outcome."""
+NO_CAUSE = "ended without a cause"
+
+
+def sort(item: Item, answer: object, error: BaseException | None, *, stopped: bool) -> str:
+    """Return the kind of an outcome, which has to have a cause. `stopped`: whether the batcher was."""
     if item.runs > 1:
         return "run twice"
     if error is None:
         # A library without errors of single items hands its caller the error that was meant for it.
         its_own = item.deed == "fails" and type(answer) is ValueError
         return "failed" if its_own else "answered" if answer == -item.number else "wrong answers"
-    name = type(error).__name__
     if isinstance(error, asyncio.CancelledError | CancelledError):
-        return "cancelled"
+        return "cancelled" if item.left else NO_CAUSE
     if isinstance(error, TimeoutError):
-        return "expired"
-    if name in {"QueueFullError", "BatcherStoppedError", "QueueFullException"}:
+        return "expired" if item.limited else NO_CAUSE
+    return sort_refusal(item, type(error).__name__, stopped=stopped)
+
+
+def sort_refusal(item: Item, error: str, *, stopped: bool) -> str:
+    """Return the kind of an error by its name: peers have their own, and for one a stop is a RuntimeError."""
+    full = error in {"QueueFullError", "QueueFullException"}
+    if full or error == "BatcherStoppedError" or (error == "RuntimeError" and not item.runs):
+        if not (full or stopped):
+            return NO_CAUSE
         return "refused, but run" if item.runs else "refused or stopped"
-    return "failed" if item.blamed or (name == "RuntimeError" and not item.runs) else "failed with others"
+    return "failed" if item.blamed else "failed with others"
 
 
 async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None:
@@ -105,8 +120,9 @@ async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None
     life = begin(fault.subject, function, limits)
     stop_at = chance.randrange(CALLS) if chance.random() < 0.3 else CALLS
     force = chance.random() < 0.5
-    if isinstance(life, Ours) and chance.random() < 1 / 3:
-        await asyncio.to_thread(call_from_threads, life, chance.random(), stop_at, force, found)
+    by_threads, seed = chance.random() < 1 / 3, chance.random()
+    if isinstance(life, Ours) and by_threads:
+        await asyncio.to_thread(call_from_threads, life, seed, stop_at, force, found)
     else:
         await call_from_tasks(life, chance, stop_at, force, found)
     with suppress(TimeoutError, asyncio.CancelledError):
@@ -114,7 +130,7 @@ async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None
     found["books that do not add up"] += bool(life.books())
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
-        await asyncio.wait(left, timeout=PATIENCE)
+        await asyncio.wait(left, timeout=patience_of(fault.subject))
     for task in left:
         if not task.done():
             found["tasks left"] += 1
@@ -128,7 +144,9 @@ def plan(chance: random.Random) -> tuple[Item, float | None, int | None]:
     (deed,) = chance.choices([name for name, _ in DEEDS], [weight for _, weight in DEEDS])
     timeout = chance.uniform(0, 0.003) if chance.random() < 0.1 else None
     leaves = chance.randrange(6) if chance.random() < 0.15 else None
-    return Item(chance.getrandbits(60), deed), timeout, leaves
+    item = Item(chance.getrandbits(60), deed)
+    item.limited = timeout is not None
+    return item, timeout, leaves
 
 
 async def call_from_tasks(
@@ -142,12 +160,12 @@ async def call_from_tasks(
             answer = await life.call(item, timeout)
         except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - whatever it is, it is counted
             error = caught
-        outcomes.append(sort(item, answer, error))
+        outcomes.append(sort(item, answer, error, stopped=stopping is not None))
         del answer, error
 
     outcomes: list[str] = []
     tasks: list[asyncio.Task[None]] = []
-    leaving: list[tuple[int, asyncio.Task[None]]] = []
+    leaving: list[tuple[int, asyncio.Task[None], Item]] = []
     stopping: asyncio.Task[None] | None = None
     turn = 0
     while len(tasks) < CALLS:
@@ -155,17 +173,20 @@ async def call_from_tasks(
             item, timeout, leaves = plan(chance)
             tasks.append(asyncio.create_task(call(item, timeout)))
             if leaves is not None:
-                leaving.append((turn + leaves, tasks[-1]))
+                leaving.append((turn + leaves, tasks[-1], item))
             if len(tasks) == stop_at:
                 stopping = asyncio.create_task(life.stop(force=force))
         await asyncio.sleep(0)
         turn += 1
-        for due, task in leaving:
+        for due, task, item in leaving:
             if due <= turn:
+                item.left = True
                 task.cancel()
         leaving = [each for each in leaving if each[0] > turn]
-    for _, task in leaving:
+    for _, task, item in leaving:
+        item.left = True
         task.cancel()
+    del leaving
     _, hanging = await asyncio.wait(tasks, timeout=OUR_PATIENCE if isinstance(life, Ours) else PATIENCE)
     found["calls"] += len(tasks)
     found.update(outcomes)
@@ -184,6 +205,7 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
     """Call from threads: each hands in its share, and cancels some; and waits for all of them."""
     counts: list[Counter[str]] = [Counter() for _ in range(CALLERS)]
     submitted = threading.Semaphore(0)
+    stops = stop_at < CALLS // CALLERS * CALLERS
 
     def caller(number: int) -> None:
         chance = random.Random(f"{seed} {number}")
@@ -195,26 +217,28 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
             try:
                 future = life.batcher.submit(item, timeout=timeout)
             except Exception as error:  # noqa: BLE001 - as above
-                counts[number][sort(item, None, error)] += 1
+                counts[number][sort(item, None, error, stopped=stops)] += 1
                 continue
             mine.append((item, future))
             if leaves is not None and mine:
-                chance.choice(mine[-8:])[1].cancel()
+                leaver, its_future = chance.choice(mine[-8:])
+                leaver.left = True
+                its_future.cancel()
         wait_for_futures([future for _, future in mine], OUR_PATIENCE)
         for item, future in mine:
             if not future.done():
                 counts[number]["no outcome"] += 1
             elif future.cancelled():
-                counts[number]["cancelled"] += 1
+                counts[number][sort(item, None, CancelledError(), stopped=stops)] += 1
             else:
                 failure = future.exception()
                 answer = None if failure else future.result()
-                counts[number][sort(item, answer, failure)] += 1
+                counts[number][sort(item, answer, failure, stopped=stops)] += 1
 
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
     for thread in threads:
         thread.start()
-    if stop_at < CALLS // CALLERS * CALLERS:
+    if stops:
         for _ in range(stop_at):
             submitted.acquire()
         life.batcher.close(force)
@@ -226,33 +250,46 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
 
 ORDER = (
     *("calls", "answered", "failed", "cancelled", "expired", "refused or stopped"),
-    *(
-        "no outcome",
-        "wrong answers",
-        "failed with others",
-        "run twice",
-        "refused, but run",
-    ),
-    *("books that do not add up", "tasks left", "threads left", "descriptors left", "items left"),
+    *("no outcome", NO_CAUSE, "wrong answers", "failed with others", "run twice", "refused, but run"),
+    *("books that do not add up", "errors logged", "tasks left", "threads left", "descriptors left", "items left"),
 )
-COUNTED_BY_US = ("books that do not add up",)
+COUNTED_BY_US = ("books that do not add up", "errors logged")
+"""Peers keep no books, and log what batches raise."""
+
+
+def patience_of(subject: Subject) -> float:
+    """Return the seconds that something has to end."""
+    return OUR_PATIENCE if subject in OURS else PATIENCE
+
+
+class Heard(logging.Handler):
+    """Counts what is logged as an error: a second outcome, or a defect, would be."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        """Hear errors only."""
+        super().__init__(logging.ERROR)
+        self._found = found
+
+    def emit(self, _: logging.LogRecord) -> None:
+        """Count one."""
+        self._found["errors logged"] += 1
 
 
 def run(fault: Fault) -> FaultResult:
     """Play so many calls."""
-    logging.disable()
-    chance = random.Random(fault.seed)
     found: Counter[str] = Counter()
+    logging.getLogger().handlers = [Heard(found)]  # the loop's own handler logs, too
 
     async def all_lives() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # what peers leave behind is counted
+        number = 0
         while found["calls"] < fault.size:
-            await live(fault, chance, found)
+            await live(fault, random.Random(f"{fault.seed} {number}"), found)
+            number += 1
 
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     threads = set(threading.enumerate())
     asyncio.run(all_lives())
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience_of(fault.subject)
     while set(threading.enumerate()) - threads and time.monotonic() < end:
         time.sleep(0.01)
     gc.collect()

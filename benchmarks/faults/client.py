@@ -70,6 +70,7 @@ class Client:
     def __init__(self, port: int) -> None:
         """Of a server on this port."""
         self.port = port
+        self.last_port = 0  # of its own end, with the last connection
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> Answer | None:
@@ -78,6 +79,7 @@ class Client:
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self.port)
+                self.last_port = self.local_port
             reader, writer = self._streams
             if reader.at_eof():
                 self.close()

@@ -20,6 +20,9 @@ PATIENCE = 1.0
 
 FEATURES = 10
 
+KINDS_OF_STATUS = {2: "status 2xx", 4: "status 4xx", 5: "status 5xx"}
+OTHER = "another status"
+
 ODD = (
     *("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" * 5000, "0x1", "01", "+1", ".5", "1.", "-", "-0"),
     *("true", "null", '"1"', '"NaN"', '"\\ud800"', '"\\u0000"', "[]", "{}", "[1.0]", '{"a": 1}', "1e-400"),
@@ -104,7 +107,7 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
             return "no answer within a second"
         except LostError:
             return "connection closed without an answer"
-        return answer if answer is not None else "connection refused"
+        return answer if answer is not None else "connection refused or reset"
 
     async def attacker(number: int) -> None:
         chance = random.Random(f"{fault.seed} {number}")
@@ -112,7 +115,7 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
         for _ in range(fault.size // ATTACKERS):
             answer = await ask(client, chance.choice(KINDS)(chance))
             found["bodies"] += 1
-            found[answer if isinstance(answer, str) else f"status {answer.status // 100}xx"] += 1
+            found[answer if isinstance(answer, str) else KINDS_OF_STATUS.get(answer.status // 100, OTHER)] += 1
         client.close()
 
     async def neighbour(number: int) -> None:
@@ -122,7 +125,9 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
             row = good_row(chance)
             answer = await ask(client, json.dumps(row).encode())
             found["neighbours' requests"] += 1
-            if isinstance(answer, str) or answer.status != 200 or json.loads(answer.body) != sum(row):
+            if isinstance(answer, str):
+                found[answer] += 1
+            elif answer.status != 200 or json.loads(answer.body) != sum(row):
                 found["neighbours harmed"] += 1
         client.close()
 
@@ -140,6 +145,7 @@ def run(fault: Fault) -> FaultResult:
         target.check()
     order = (
         *("bodies", "status 2xx", "status 4xx", "status 5xx", "no answer within a second"),
-        *("connection closed without an answer", "neighbours' requests", "neighbours harmed"),
+        *("connection closed without an answer", "connection refused or reset", OTHER),
+        *("neighbours' requests", "neighbours harmed"),
     )
     return FaultResult(fault=fault, figures={name: found[name] for name in order})

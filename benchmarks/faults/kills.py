@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
-from statistics import median
 
 from benchmarks.fresh import MeasurementError
 
@@ -14,12 +14,18 @@ from .client import OK, Client, LostError
 from .result import Fault, FaultResult
 from .servers import Target, serve
 
+ROWS = 2
+"""In a batch, so that one worker alone can serve half of what two do."""
+
 CLIENTS = 20
-BEFORE, AFTER = 3.0, 6.0
+REQUESTS = 10
+"""On one connection: a new worker gets new connections only."""
+
+BEFORE, AFTER = 3.0, 8.0
 """Seconds of load before and after."""
 
-BIN = 0.2
-"""Seconds over which a rate is counted."""
+STEP, WINDOW = 0.1, 1.0
+"""Seconds between two looks, and over which a rate is counted."""
 
 FULL = 0.9
 """The share of the rate before from which on it is the full rate."""
@@ -37,15 +43,17 @@ async def load(target: Target) -> tuple[list[float], float, int, int]:
 
     async def ask() -> None:
         client = Client(target.port)
-        while time.monotonic() < end:
-            port = client.local_port
+        for number in itertools.count(1):
+            if time.monotonic() >= end:
+                break
+            if number % REQUESTS == 0:
+                client.close()
             try:
                 answer = await client.ask(target.request())
             except LostError:
-                failed[port in its_own] += 1
-                continue
+                answer = None
             if answer is None:
-                failed[port in its_own] += 1
+                failed[client.last_port in its_own] += 1
             elif answer.status == OK:
                 moments.append(time.monotonic())
             else:
@@ -54,7 +62,8 @@ async def load(target: Target) -> tuple[list[float], float, int, int]:
 
     async def kill() -> float:
         await asyncio.sleep(BEFORE)
-        victim = target.workers()[0]
+        victim = max(target.workers(), key=lambda worker: len(worker.net_connections()))
+        victim.suspend()  # so that it accepts nothing between the look and its end
         its_own.update(found.raddr.port for found in victim.net_connections() if found.raddr)
         victim.kill()
         return time.monotonic()
@@ -75,35 +84,38 @@ class Rates:
     """Of the answers, rising."""
     killed: float
 
-    def over(self, start: float, seconds: float = BIN) -> float:
+    def over(self, start: float, seconds: float = WINDOW) -> float:
         """Return the rate of so many seconds."""
         return (bisect_right(self.moments, start + seconds) - bisect_right(self.moments, start)) / seconds
 
     @property
     def before(self) -> float:
         """The rate before the kill."""
-        return self.over(self.killed - BEFORE / 2, BEFORE / 2 - BIN)
+        return self.over(self.killed - BEFORE / 2, BEFORE / 2)
+
+    @property
+    def fallen(self) -> float:
+        """The lowest rate after it, as a share of that before."""
+        return min(self.over(self.killed + start) for start in self._looks()) / self.before
 
     @property
     def return_seconds(self) -> float:
-        """Seconds from the kill to the end of the last window of `BIN` seconds that was too slow."""
-        windows = range(round(AFTER / BIN) - 1)
-        slow = [number for number in windows if self.over(self.killed + number * BIN) < FULL * self.before]
-        return (slow[-1] + 1) * BIN if slow else 0.0
+        """Seconds until the first window in which the rate is full again; all of `AFTER` when there is none."""
+        full = (start for start in self._looks() if self.over(self.killed + start) >= FULL * self.before)
+        return next(full, AFTER)
 
-    @property
-    def share_in_the_end(self) -> float:
-        """The rate of the last second but a bit, against that before."""
-        return self.over(self.killed + AFTER - 1.0 - BIN, 1.0) / self.before
+    def _looks(self) -> list[float]:
+        return [number * STEP for number in range(round((AFTER - WINDOW) / STEP))]
 
 
 def run(fault: Fault) -> FaultResult:
     """Kill a worker of so many servers."""
-    answered, its_own, others = 0, 0, 0
+    answered, its_own, others, fewest = 0, 0, 0, 2
     rates = []
     for _ in range(fault.size):
-        with serve(fault.subject, workers=2) as target:
+        with serve(fault.subject, rows=ROWS, workers=2) as target:
             moments, killed, lost, strange = asyncio.run(load(target))
+            fewest = min(fewest, len(target.workers()))
         answered += len(moments)
         its_own += lost
         others += strange
@@ -114,6 +126,7 @@ def run(fault: Fault) -> FaultResult:
         "failed, of the victim's connections": its_own,
         "failed, of others": others,
         "slowest return to 90 % of the rate before, s": max(rate.return_seconds for rate in rates),
-        "rate 5 s later, against before": median(rate.share_in_the_end for rate in rates),
+        "lowest rate meanwhile, against before": min(rate.fallen for rate in rates),
+        "workers at the end, fewest": fewest,
     }
     return FaultResult(fault=fault, figures=figures)

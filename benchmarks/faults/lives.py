@@ -7,13 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from batchers import (
-    Batcher,
-    BatcherStoppedError,
-    DeadlineExceededError,
-    QueueFullError,
-    create_batcher,
-)
+from batchers import Batcher, create_batcher
 
 from .result import OURS, Subject
 
@@ -42,10 +36,6 @@ class Life(Protocol):
 
     def books(self) -> str:
         """Return what does not add up in its counters at the end."""
-
-
-REFUSALS: tuple[type[Exception], ...] = (QueueFullError, BatcherStoppedError)
-TIMES: tuple[type[Exception], ...] = (DeadlineExceededError,)
 
 
 @dataclass

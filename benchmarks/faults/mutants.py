@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.environment import ROOT
-from benchmarks.fresh import MeasurementError, reason
+from benchmarks.fresh import MeasurementError, python, reason
 
 SECONDS = 2400.0
 """What all of them take, roughly."""
@@ -60,19 +57,5 @@ def parse(printed: str) -> MutantsResult:
 
 
 def _mutmut(folder: Path, *arguments: str) -> str:
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "mutmut", *arguments],
-            cwd=folder,
-            env=os.environ | {"HYPOTHESIS_PROFILE": "mutants"},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        msg = f"mutmut took longer than {LIMIT:.0f} s"
-        raise MeasurementError(msg) from None
-    if ended.returncode:
-        raise MeasurementError(reason(ended.stdout + ended.stderr))
-    return ended.stdout
+    settings = {"HYPOTHESIS_PROFILE": "mutants"}
+    return python("-m", "mutmut", *arguments, seconds=LIMIT, folder=folder, settings=settings)

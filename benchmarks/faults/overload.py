@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import time
+from collections import Counter
 from statistics import median, quantiles
 
 from .client import GAVE_UP, OK, Client, LostError, Seen, open_loop
@@ -23,6 +24,9 @@ PATIENCE = 2.0
 CALM_SECONDS = 6
 CALM = 0.5
 """The load before and after, as a share of the capacity."""
+
+PART, TENTH = 0.5, 0.1
+"""Seconds of a part of the calm, and the share of its requests that tells it from calm."""
 
 RETRIERS = (50, 100, 200, 400, 800)
 """Numbers of clients that ask again and again."""
@@ -82,19 +86,23 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
     await open_loop(target.port, TIMES * capacity, 5.0, fault.seed, data=data, patience=PATIENCE)
     start = target.usage()
     memory = asyncio.create_task(look_at_memory(target))
-    seen = await open_loop(target.port, TIMES * capacity, fault.size, fault.seed, data=data, patience=PATIENCE)
+    loads = asyncio.create_task(
+        open_loop(target.port, TIMES * capacity, fault.size, fault.seed, data=data, patience=PATIENCE)
+    )
+    await asyncio.sleep(fault.size)  # what was sent by then is still answered while it is calm again
     memory.cancel()
     end = target.usage()
     looks = await memory
-    after = await open_loop(
-        target.port, CALM * capacity, CALM_SECONDS, fault.seed + 1, data=data, patience=PATIENCE
-    )
+    again = CALM * capacity, CALM_SECONDS, fault.seed + 1
+    after = await open_loop(target.port, *again, data=data, patience=PATIENCE)
+    seen = await loads
+    in_time = sum(answer.status == OK and answer.moment + answer.seconds <= fault.size for answer in seen.answers)
     refused = len(seen.refusals)
     figures: dict[str, float] = {
         "seconds": fault.size,
         "capacity, answers/s": capacity,
         "sent/s": len(seen.answers) / fault.size,
-        "answered, share of the capacity": len(seen.latencies) / fault.size / capacity,
+        "answered, share of the capacity": in_time / fault.size / capacity,
         "refused with 503": refused,
         "without Retry-After, of these": sum(not refusal.retry_after for refusal in seen.refusals),
         "clients that left after 2 s": seen.statuses[GAVE_UP],
@@ -125,10 +133,18 @@ async def look_at_memory(target: Target) -> list[int]:
 
 
 def recovery(calm: Seen, after: Seen) -> float:
-    """Return the seconds until the last request that was not answered, or slower than twice the p99 before."""
+    """Return the seconds to the end of the last part in which a tenth of the requests, or more, went wrong.
+
+    That is: not answered, or slower than twice the p99 before.
+    """
     limit = 2 * quantiles(calm.latencies, n=100)[-1]
-    late = [answer.moment for answer in after.answers if answer.status != OK or answer.seconds > limit]
-    return max(late, default=0.0)
+    bad: Counter[int] = Counter()
+    sent: Counter[int] = Counter()
+    for answer in after.answers:
+        part = int(answer.moment / PART)
+        sent[part] += 1
+        bad[part] += answer.status != OK or answer.seconds > limit
+    return max((PART * (part + 1) for part, number in sent.items() if bad[part] >= TENTH * number), default=0.0)
 
 
 def storm(fault: Fault) -> FaultResult:

@@ -37,6 +37,9 @@ INTERVAL = 10.0
 GROWTH = 5.0
 """MB by which memory may grow after the first quarter."""
 
+SETTLING, LOOK_SECONDS = 50, 0.1
+"""Looks at descriptors until they are steady, and the seconds between."""
+
 MORE = 8
 """Descriptors, threads and tasks that may be in use at one look and not at another."""
 
@@ -58,6 +61,12 @@ class Look:
         """Seconds, of the answers with 200."""
         found = self.seen.latencies
         return quantiles(found, n=100)[-1] if len(found) > 1 else float("nan")
+
+    @property
+    def others(self) -> int:
+        """Answers that are neither a prediction nor the failure of a batch."""
+        got = self.seen.statuses
+        return got.total() - got[200] - got[500] - got[0]
 
 
 async def leave_now_and_then(target: Target, seconds: float) -> None:
@@ -89,6 +98,7 @@ def looks_at(target: Target, fault: Fault) -> Iterator[Look]:
     count = max(round(fault.size / INTERVAL), 4)
     for number in range(count):
         seen = asyncio.run(load(target, fault.size / count, fault.seed + number))
+        _settle(process)
         yield Look(
             process.memory_info().rss / 1e6,
             process.num_fds(),
@@ -96,6 +106,17 @@ def looks_at(target: Target, fault: Fault) -> Iterator[Look]:
             int(_get(target, "/tasks")),
             seen,
         )
+
+
+def _settle(process: psutil.Process) -> None:
+    """Wait until the server has seen that the clients of this part have left."""
+    before = -1
+    for _ in range(SETTLING):
+        now = process.num_fds()
+        if now == before:
+            return
+        before = now
+        time.sleep(LOOK_SECONDS)
 
 
 def _get(target: Target, path: str) -> Any:  # noqa: ANN401 - JSON
@@ -138,6 +159,7 @@ def figures_of(looks: list[Look], fault: Fault) -> dict[str, float]:
         "answered": sum(len(look.seen.latencies) for look in looks),
         "failed with their batch": sum(look.seen.statuses[500] for look in looks),
         "no answer": sum(look.seen.lost for look in looks),
+        "other answers": sum(look.others for look in looks),
         "memory after a quarter, MB": first.memory,
         "growth of memory since, MB": last.memory - first.memory,
         "growth of descriptors": last.descriptors - first.descriptors,
@@ -150,6 +172,7 @@ def figures_of(looks: list[Look], fault: Fault) -> dict[str, float]:
 
 LIMITS = {
     "no answer": 0,
+    "other answers": 0,
     "growth of memory since, MB": GROWTH,
     "growth of descriptors": MORE,
     "growth of threads": MORE,

@@ -2,7 +2,7 @@
 
 `python -m tests.core.days` lives them again and writes the file anew: for a change of a rule that is meant, after
 a look at what it changes in the reasons and the numbers of batches. No arithmetic here depends on the machine:
-there are only sums, products and quotients of floats.
+there are only sums, products, quotients and square roots of floats.
 """
 
 from __future__ import annotations
