@@ -98,28 +98,23 @@ def broken_promises(scale: Scale) -> Iterator[str]:
 
 
 def promise_sentence(scale: Scale) -> str:
-    """Say whether all is kept."""
+    """Say what is kept, what is not, and what nobody knows yet."""
+    measured = fault_results(scale)
+    ours = [fault for fault in faults(scale).values() if fault.subject in OURS]
+    known = [fault for fault in ours if fault.subject in measured.get(fault.scenario, {})]
+    if not known:
+        return "Nothing was measured yet.\n"
     kept = sum(
-        figure in result.figures
-        for name, results in fault_results(scale).items()
-        for subject, result in results.items()
-        if subject in OURS
-        for figure in SCENARIOS[name].promised
+        figure in measured[fault.scenario][fault.subject].figures
+        for fault in known
+        for figure in SCENARIOS[fault.scenario].promised
     )
     broken = list(broken_promises(scale))
-    measured = fault_results(scale)
+    lines = [f"Of the {kept} promises that were measured {len(broken)} were not kept{':' if broken else '.'}\n"]
+    lines += [f"* {each}" for each in broken]
     missing = [
-        f"{NAMES[subject]}, {SCENARIOS[fault.scenario].words}"
-        for fault in faults(scale).values()
-        if (subject := fault.subject) in OURS and subject not in measured.get(fault.scenario, {})
+        f"{NAMES[fault.subject]}, {SCENARIOS[fault.scenario].words}" for fault in ours if fault not in known
     ]
-    unknown = f"\nNot measured: {'; '.join(missing)}.\n" if missing else ""
-    if not kept:
-        return "Nothing was measured yet.\n"
-    if not broken:
-        return f"Both backends keep all {kept} promises that were measured.\n{unknown}"
-    return (
-        f"Of {kept} promises {len(broken)} were not kept:\n\n"
-        + "".join(f"* {each}\n" for each in broken)
-        + unknown
-    )
+    if missing:
+        lines.append(f"\nNot measured: {'; '.join(missing)}.")
+    return "\n".join(lines) + "\n"
