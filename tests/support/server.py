@@ -63,8 +63,10 @@ class Server:
 
 
 @contextmanager
-def serve(*arguments: str, app: str = "server.app:app", **settings: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and end it afterwards if it still runs."""
+def serve(
+    *arguments: str, app: str = "server.app:app", until: str = "Uvicorn running on", **settings: str
+) -> Iterator[Server]:
+    """Start a server, wait until its log says that it is ready, and end it afterwards if it still runs."""
     port = free_port()
     process = subprocess.Popen(
         command("--port", str(port), "--no-access-log", *arguments, app=app),
@@ -81,7 +83,7 @@ def serve(*arguments: str, app: str = "server.app:app", **settings: str) -> Iter
         assert process.stderr is not None
         for line in process.stderr:
             server.log.append(line.rstrip())
-            if "Uvicorn running on" in line:
+            if until in line:
                 ready.set()
         ready.set()
 
@@ -130,10 +132,10 @@ class Connection:
         return answers
 
 
-def run_to_end(**settings: str) -> subprocess.CompletedProcess[str]:
-    """Start a server that should not get far, and return what it said."""
+def run_to_end(*, port: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Start a server that should not get far, and return what it said. Port 0: a free one."""
     return subprocess.run(
-        command("--port", str(free_port())),
+        command("--port", str(port or free_port())),
         cwd=ROOT,
         env=environment(settings),
         capture_output=True,
