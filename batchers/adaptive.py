@@ -158,11 +158,10 @@ class AdaptiveRule(Rule):
         """Weigh what is expected against what waits; no longer than the earliest deadline allows."""
         until = self._hold(waiting, others, oldest, accepted, now)
         self.reason = self._why
-        if until > now and deadline < inf:
-            latest = deadline - self.seconds_for(waiting + 1)
-            if latest < until:
-                self.reason = "deadline"
-                return latest if latest > now else -inf
+        latest = deadline - self.seconds_for(waiting + 1)
+        if latest < until:
+            self.reason = "deadline"
+            return latest
         return until
 
     def _hold(self, waiting: int, others: int, oldest: float, accepted: int, now: float) -> float:
@@ -224,7 +223,7 @@ class AdaptiveRule(Rule):
 
     def seconds_for(self, size: int) -> float:
         """Return the predicted time, and the margin for batches that are late."""
-        return self.cost.predict(size) + self.cost.margin if self.cost.known else 0.0
+        return self.cost.predict(size) + self.cost.margin  # both 0 while nothing is known
 
     def answered_at(self, ahead: int, now: float) -> float:
         """Let the batches ahead run one after the other in each slot, and the item's own behind them."""
@@ -235,7 +234,6 @@ class AdaptiveRule(Rule):
         busy = len(self._running) + place - self._slots  # batches that must end before its own, in the first round
         free = now
         if busy >= 0 and self._running:
-            ends = sorted(self._running.values())
-            free = max(now, ends[min(busy, len(ends) - 1)])
+            free = max(now, sorted(self._running.values())[busy])
         size = min(ahead % most + 1 + self._rate * (free - now), most)  # others come until it goes
         return free + rounds * self.seconds_for(most) + self.seconds_for(int(size))

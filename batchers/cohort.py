@@ -64,6 +64,9 @@ STRANGERS = 0.25
 CHANGE = 2.0
 """So many times as many callers, or as few, are other callers: what a trial has shown does not count."""
 
+NO_HOLD = -inf, 0
+"""Until when, and with how many accepted items it is over."""
+
 
 class Cohort:
     """The callers of a batcher with one batch in flight."""
@@ -194,7 +197,8 @@ class Cohort:
 
     def _are_others(self) -> bool:
         """Whether there are many more callers, or many less, than when the mode changed last."""
-        return not 1 / CHANGE < self._callers / self._callers_then < CHANGE
+        more = self._callers / self._callers_then
+        return max(more, 1 / more) >= CHANGE
 
     def _watch_on(self, waiting: int) -> None:
         """Begin a trial when it is time for one: two halves leave callers waiting after most batches."""
@@ -224,18 +228,18 @@ class Cohort:
 
         -inf: not at all. `room`: items that it has place for.
         """
-        if self._mode == "watching":
-            return -inf, 0
         if self._mode == "trying":
             return self._for_all(waiting, accepted, cost, room, now)
-        return self._best(waiting, accepted, cost, room, now)
+        if self._mode == "holding":
+            return self._best(waiting, accepted, cost, room, now)
+        return NO_HOLD
 
     def _for_all(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
         """Hold until all are there that were there when the batch before ended; a batch time at most."""
         missing = min(self._together - waiting, room)
         until = self._ended + min(cost.predict(waiting), self._max_hold)
         if missing <= 0 or until <= now:
-            return -inf, 0
+            return NO_HOLD
         self._held = True
         return until, accepted + missing
 
@@ -243,15 +247,15 @@ class Cohort:
         """Return the end of the hold that gains most."""
         come = accepted - self._accepted_then
         batch = cost.predict(waiting)
-        best, until, enough = 0.0, -inf, 0
-        share = self._size / self._left if self._left else 0.0
-        for span, returned in zip(self._grid, self._returned, strict=True):
+        best, found = 0.0, NO_HOLD
+        share = self._size / (self._left or inf)  # 0: no two batches in a row have ended well
+        for place, span in enumerate(self._grid):
             left = self._ended + span - now
-            more = share * returned - come
+            more = share * self._returned[place] - come
             if left <= 0 or more < LEAST:
                 continue
             gain = batch * min(more, room) - waiting * left
             if gain > best:
-                best, until = gain, self._ended + span
-                enough = accepted + min(int(more - LEAST) + 1, room)
-        return until, enough
+                best = gain
+                found = self._ended + span, accepted + min(int(more - LEAST) + 1, room)
+        return found

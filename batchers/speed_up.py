@@ -15,6 +15,9 @@ time, and from time to time a few batches run alone again: the model may be anot
 
 from __future__ import annotations
 
+from collections import defaultdict
+from math import inf
+
 from .cost_model import CostModel
 
 LIMIT = 8
@@ -58,10 +61,7 @@ class SpeedUp:
         self._running: dict[object, bool] = {}  # batches, and whether each has been alone so far
         self._starts: dict[object, tuple[float, int]] = {}  # when they began, and their sizes
         self._last = 0.0  # the time of the last event
-        self._times = [0.0] * (LIMIT + 1)  # T(0), T(1), ... since the measurement began
-        self._work = 0.0  # and what the batches that ended since would have taken alone
-        self._squares = 0.0  # the same, each squared
-        self._began = 0.0  # half of the work of those that ran when it began
+        self._measure_anew()
         self._trying = False
         self._pause = PAUSE
         self._watch = 0  # batches until the next trial
@@ -117,13 +117,14 @@ class SpeedUp:
             self._measure_anew()
 
     def _pass(self, now: float) -> None:
-        self._times[min(len(self._running), LIMIT)] += now - self._last
+        self._times[len(self._running)] += now - self._last
         self._last = now
 
     def _measure_anew(self) -> None:
-        self._times = [0.0] * (LIMIT + 1)
-        self._work = self._squares = 0.0
-        self._began = self._half_of_the_work()
+        self._times: defaultdict[int, float] = defaultdict(float)  # T(0), T(1), ... since then
+        self._work = 0.0  # what the batches that ended since would have taken alone
+        self._squares = 0.0  # the same, each squared
+        self._began = self._half_of_the_work()  # of those that ran then
 
     def _half_of_the_work(self) -> float:
         """Return what is done, in the mean, of the batches that run."""
@@ -136,8 +137,8 @@ class SpeedUp:
         if any(now - start > longest * self._alone.predict(size) for start, size in self._starts.values()):
             self._measure_anew()
         # The time of the batch that runs at any moment: large ones count for more.
-        mean = self._squares / self._work if self._work else 0.0
-        if not mean or self._times[most] < TRIAL * mean:
+        mean = self._squares / self._work if self._work else inf
+        if self._times[most] < TRIAL * mean:
             if self._patience >= PATIENCE:  # the load is not so high that it matters, or too much fails
                 self._patience = 0
                 self._measure_anew()
@@ -150,7 +151,7 @@ class SpeedUp:
         work = self._work + self._half_of_the_work() - self._began
         speed = (work - known) / self._times[most]
         fewer = (most - 0.5) / self._speeds[most - 1]
-        better = speed > 0 and (most + 0.5) / speed < fewer * (1.0 if self._trying else KEEP)
+        better = most + 0.5 < speed * fewer * (1.0 if self._trying else KEEP)
         self._patience = 0
         self._measure_anew()
         if not better:

@@ -1,4 +1,4 @@
-"""Seeded days of a core whose policy learns, and what it decided on each of them, in `days.json`.
+"""Seeded days of a core whose policy learns, and what was decided on each of them, in `days.json`.
 
 `python -m tests.core.days` lives them again and writes the file anew: for a change of a rule that is meant, after
 a look at what it changes in the reasons and the numbers of batches. No arithmetic here depends on the machine:
@@ -21,6 +21,8 @@ from batchers.core import Core
 from batchers.decisions import Batch, Expire, Run
 from batchers.lanes import Ticket
 from batchers.outcomes import Failed
+
+from .devices import SEEDS, some_slots
 
 FILE = Path(__file__).with_suffix(".json")
 LINES = 50
@@ -49,7 +51,10 @@ class Day:
     fails: float = 0.0
     """The share of batches that fail."""
     deadline: float = inf
-    groups: int = 1
+    others: float = 0.0
+    """With clients: seconds between two arrivals of callers that come once, in the mean. 0: nobody else comes."""
+    tick: float = 0.0
+    """Everything happens at multiples of this, so that times are often equal."""
 
 
 DAYS = {
@@ -65,7 +70,7 @@ DAYS = {
     "strangers": Day({"policy": Adaptive()}, gap=0.002, change=3.0),
     "few strangers": Day({"policy": Adaptive()}, gap=0.02, items=2000),
     "batches that fail": Day({"policy": Adaptive(), "on_error": "bisect"}, clients=12, fails=0.02),
-    "groups": Day({"policy": Adaptive(), "group_by": lambda number: number % 3}, clients=12, groups=3),
+    "groups": Day({"policy": Adaptive(), "group_by": lambda number: number % 3}, clients=12),
     "several devices": Day({"policy": Adaptive(), "concurrency": 3}, gap=0.002, items=3000),
     "several devices, hardly loaded": Day({"policy": Adaptive(), "concurrency": 4}, gap=0.008, items=2000),
     "several devices, short holds": Day(
@@ -91,6 +96,64 @@ DAYS = {
     "automatic, hardly loaded": Day({"concurrency": "auto"}, gap=0.004, speeds=(1.0, 2.0), change=0.2, items=3000),
 }
 
+TICK = 2.0**-10
+
+GRID: dict[str, Any] = {"tick": TICK, "a": 8 * TICK, "b": 0.0, "noise": 0.13, "back": TICK}
+
+DAYS |= {
+    "clients and a few others": Day({"policy": Adaptive()}, clients=8, others=0.04),
+    "clients and some others": Day({"policy": Adaptive()}, clients=12, others=0.01),
+    "clients and many others": Day({"policy": Adaptive()}, clients=8, others=0.003),
+    "others come later": Day({"policy": Adaptive()}, clients=24, others=0.05, change=0.25, items=9000),
+    "full batches and others": Day({"policy": Adaptive(), "max_batch_size": 6}, clients=16, others=0.02),
+    "a grid: a cohort": Day({"policy": Adaptive(max_hold=16 * TICK)}, clients=8, **GRID),
+    "a grid: holds of a tick": Day({"policy": Adaptive(max_hold=TICK)}, clients=8, **GRID),
+    "a grid: holds of two ticks": Day({"policy": Adaptive(max_hold=2 * TICK)}, clients=12, **GRID),
+    "a grid: holds of three ticks": Day(
+        {"policy": Adaptive(max_hold=3 * TICK)}, clients=9, **(GRID | {"back": 2 * TICK, "noise": 0.0})
+    ),
+    "a grid: full batches": Day(
+        {"policy": Adaptive(max_hold=8 * TICK), "max_batch_size": 4}, clients=11, **(GRID | {"back": 3 * TICK})
+    ),
+    "a grid: fuller batches": Day(
+        {"policy": Adaptive(max_hold=12 * TICK), "max_batch_size": 12}, clients=16, **(GRID | {"back": 2 * TICK})
+    ),
+    "a grid: others": Day({"policy": Adaptive(max_hold=8 * TICK)}, clients=8, others=30 * TICK, **GRID),
+    "a grid: many others": Day({"policy": Adaptive(max_hold=8 * TICK)}, clients=8, others=6 * TICK, **GRID),
+    "a grid: clients that leave": Day(
+        {"policy": Adaptive(max_hold=8 * TICK)}, clients=40, change=2.0, items=16_000, **GRID
+    ),
+    "a grid: failures": Day(
+        {"policy": Adaptive(max_hold=8 * TICK), "on_error": "bisect"}, clients=12, fails=0.05, **GRID
+    ),
+    "a grid: two devices": Day({"policy": Adaptive(), "concurrency": 2}, gap=2 * TICK, items=3000, **GRID),
+    "a grid: three devices": Day(
+        {"policy": Adaptive(max_hold=4 * TICK), "concurrency": 3}, gap=1.5 * TICK, items=3000, **GRID
+    ),
+    "a grid: deadlines": Day(
+        {"policy": Adaptive(), "max_batch_size": 8}, gap=TICK, deadline=24 * TICK, **(GRID | {"b": TICK / 4})
+    ),
+    "a grid: deadlines on devices": Day(
+        {"policy": Adaptive(), "max_batch_size": 8, "concurrency": 3},
+        gap=0.5 * TICK,
+        deadline=24 * TICK,
+        **(GRID | {"b": TICK / 4}),
+    ),
+    "a grid: deadlines and crowds": Day(
+        {"policy": Adaptive(latency_target=32 * TICK), "max_batch_size": 8, "concurrency": 4},
+        **{"clients": 80, **GRID, "b": TICK / 2, "noise": 0.0},
+    ),
+    "a grid: automatic": Day(
+        {"concurrency": "auto", "max_batch_size": 4}, clients=64, speeds=(1.0, 2.0, 2.5, 2.5), **GRID
+    ),
+    "a grid: automatic, failures": Day(
+        {"concurrency": "auto", "max_batch_size": 4}, clients=64, speeds=(1.0, 2.0, 3.0), fails=0.03, **GRID
+    ),
+    "a grid: automatic, other devices": Day(
+        {"concurrency": "auto", "max_batch_size": 2}, clients=40, speeds=(1.0, 1.5, 1.75), change=0.5, **GRID
+    ),
+}
+
 
 @dataclass
 class World:
@@ -99,19 +162,28 @@ class World:
     day: Day
     core: Core[int, int] = field(init=False)
     now: float = 0.0
+    pace: float = field(init=False)
+    """Seconds between two callers that come once, in the mean."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))
     coming: list[float] = field(default_factory=list)
     running: dict[Batch[int], float] = field(default_factory=dict)
     """Seconds of work that are left."""
     number: int = 0
+    once: set[Ticket[int]] = field(default_factory=set)
+    """Tickets of callers that do not come back."""
+    other: float = inf
+    """When the next of those comes."""
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Let the first callers come."""
         options = {"max_queue_size": 500, "max_batch_size": 256} | self.day.options
         self.core = Core(Options(**options))
-        first = [self.chance.random() * self.day.back for _ in range(self.day.clients)]
-        self.coming = sorted(first) or [self.day.gap]
+        first = [self.on_tick(self.chance.random() * self.day.back) for _ in range(self.day.clients)]
+        self.coming = sorted(first)
+        self.pace = self.day.others if self.day.clients else self.day.gap
+        if self.pace:
+            self.other = self.on_tick(self.pace)
 
     @property
     def later(self) -> bool:
@@ -122,7 +194,7 @@ class World:
         """Return what was decided, a line each."""
         while True:
             ends, first = self.next_end()
-            arrival = self.coming[0] if self.coming and self.number < self.day.items else inf
+            arrival = min([self.other, *self.coming[:1]]) if self.number < self.day.items else inf
             when = min(ends, arrival, max(self.core.due, self.now))
             if when == inf:
                 return self.lines
@@ -132,6 +204,11 @@ class World:
             elif arrival == when:
                 self.come()
             self.ask()
+
+    def on_tick(self, seconds: float) -> float:
+        """Return the nearest time at which something may happen."""
+        tick = self.day.tick
+        return round(seconds / tick) * tick if tick else seconds
 
     def speed(self) -> float:
         """Return how fast each running batch goes on."""
@@ -155,18 +232,19 @@ class World:
 
     def come(self) -> None:
         """Let a caller come; one that is refused comes back as one that was answered."""
-        heapq.heappop(self.coming)
         self.number += 1
-        if not self.day.clients:
+        ticket = Ticket(self.number, deadline=self.now + self.day.deadline, **self.core_options())
+        if self.other == self.now:
+            self.once.add(ticket)
             slower = 2.0 if self.later and self.day.change != 1.0 else 1.0
-            heapq.heappush(self.coming, self.now + 2 * self.chance.random() * self.day.gap * slower)
-        options = self.core_options()
-        ticket = Ticket(self.number, deadline=self.now + self.day.deadline, **options)
+            self.other = self.now + self.on_tick(2 * self.chance.random() * self.pace * slower)
+        else:
+            heapq.heappop(self.coming)
         try:
             self.core.offer((ticket,), self.now)
         except (QueueFullError, DeadlineExceededError) as error:
             self.lines.append(f"{self.now:.9f} refused, {error.retry_after:.9f}")
-            self.come_back(1)
+            self.come_back([ticket])
 
     def core_options(self) -> dict[str, Any]:
         """Return what the interface would ask the user's functions for."""
@@ -177,12 +255,15 @@ class World:
             found["group"] = self.day.options["group_by"](self.number)
         return found
 
-    def come_back(self, count: int) -> None:
-        """Let so many clients prepare their next call."""
-        for _ in range(count if self.day.clients else 0):
+    def come_back(self, tickets: list[Ticket[int]]) -> None:
+        """Let clients prepare their next call."""
+        for ticket in tickets:
+            if ticket in self.once:
+                self.once.remove(ticket)
+                continue
             if self.later and self.day.change != 1.0 and len(self.coming) > self.day.clients / 2:
                 continue  # they have left for good
-            heapq.heappush(self.coming, self.now + self.day.back * (1 + self.chance.random()))
+            heapq.heappush(self.coming, self.now + self.on_tick(self.day.back * (1 + self.chance.random())))
 
     def end(self, batch: Batch[int]) -> None:
         """End a batch, well or not."""
@@ -191,7 +272,7 @@ class World:
             settled = self.core.finish(batch, Failed(ValueError()), self.now)
         else:
             settled = self.core.finish(batch, list(batch.items), self.now)
-        self.come_back(len(list(settled)))
+        self.come_back([ticket for ticket, _ in settled])
 
     def ask(self) -> None:
         """Do what the core says."""
@@ -201,13 +282,13 @@ class World:
                 size = len(decision.batch.tickets)
                 work = self.day.a + self.day.b * size
                 work *= 1 + self.day.noise * (2 * self.chance.random() - 1)
-                self.running[decision.batch] = work * (self.day.change if self.later else 1.0)
+                self.running[decision.batch] = self.on_tick(work * (self.day.change if self.later else 1.0))
                 reason = self.core.dispatches()[-1].reason
                 self.lines.append(f"{self.now:.9f} {size} {reason}, {self.core.slots} slots")
             elif isinstance(decision, Expire):
-                count = len(list(decision.settled))
-                self.lines.append(f"{self.now:.9f} {count} expired")
-                self.come_back(count)
+                late = [ticket for ticket, _ in decision.settled]
+                self.lines.append(f"{self.now:.9f} {len(late)} expired")
+                self.come_back(late)
             else:
                 break
 
@@ -227,5 +308,11 @@ def record(day: Day) -> dict[str, Any]:
     return {"batches": stats.batches, "completed": stats.completed, "reasons": reasons, "digests": digests(lines)}
 
 
+def kept() -> dict[str, Any]:
+    """Live all days, and return what is kept of them."""
+    days: dict[str, Any] = {name: record(day) for name, day in DAYS.items()}
+    return days | {f"slots, seed {seed}": digests(some_slots(seed)) for seed in SEEDS}
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({name: record(day) for name, day in DAYS.items()}, indent=1) + "\n")
+    FILE.write_text(json.dumps(kept(), indent=1) + "\n")

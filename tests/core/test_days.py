@@ -7,6 +7,7 @@ import json
 import pytest
 
 from .days import DAYS, FILE, LINES, World, digests, record
+from .devices import SEEDS, some_slots
 
 KEPT = json.loads(FILE.read_text())
 
@@ -22,6 +23,12 @@ def test_a_day_as_it_was(name: str) -> None:
         pytest.fail("other decisions than before among these:\n" + "\n".join(lines[first * LINES :][:LINES]))
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_slots_as_they_were(seed: int) -> None:
+    """The same for the slots that are chosen on random devices."""
+    assert digests(some_slots(seed)) == KEPT[f"slots, seed {seed}"]
+
+
 def test_all_days_are_kept() -> None:
     """And no others."""
-    assert set(KEPT) == set(DAYS)
+    assert set(KEPT) == {*DAYS, *(f"slots, seed {seed}" for seed in SEEDS)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from batchers import Options
@@ -12,44 +10,7 @@ from batchers.decisions import Run, Wait
 from batchers.lanes import Ticket
 from batchers.speed_up import ALONE, LIMIT, PATIENCE, STALE, SpeedUp
 
-BATCH = 0.010
-
-
-class Device:
-    """Runs batches: k of them do `speed(k)` times the work of one alone."""
-
-    def __init__(self, speed: Callable[[int], float]) -> None:
-        self.slots = SpeedUp()
-        self.speed = speed
-        self.now = 0.0
-        self.running: dict[int, float] = {}  # batches, and the seconds alone that each has left
-        self.starts: dict[int, float] = {}
-        self.number = 0
-        self.sizes: Callable[[int], int] = lambda number: 10 + 2 * (number % 3)
-
-    @property
-    def kept(self) -> int:
-        """Slots, but for one that is being tried, or with those that rest while batches run alone."""
-        return self.slots._kept or self.slots.slots - self.slots._trying
-
-    def run(self, batches: int, *, waiting: int = 1, most: int = LIMIT, well: bool = True) -> None:
-        """Let so many batches end, with as many in flight as are allowed, and `most` at most."""
-        for _ in range(batches):
-            while len(self.running) < min(self.slots.slots, most):
-                self.slots.started(self.number, self.sizes(self.number), self.now)
-                self.running[self.number] = BATCH * self.sizes(self.number) / 10
-                self.starts[self.number] = self.now
-                self.number += 1
-            first = min(self.running, key=lambda number: self.running[number])
-            share = self.speed(len(self.running)) / len(self.running)
-            seconds = self.running[first] / share
-            self.now += seconds
-            for number in self.running:
-                self.running[number] -= seconds * share
-            del self.running[first]
-            size = self.sizes(first)  # 10 items take a batch time
-            took = self.now - self.starts.pop(first)
-            self.slots.finished(first, size, took, waiting, self.now, well=well)
+from .devices import BATCH, Device
 
 
 @pytest.mark.parametrize("devices", [2, 3, 8, 20])
