@@ -81,7 +81,6 @@ class CostModel:
         if abs(self._off) >= SHIFT_BATCHES:
             self._weight = self._n = self._t = self._nn = self._nt = 0.0
             self._variance = self._late = 0.0
-            self._off = 0
             self._seen = SKIPPED + 1
             return
         share = 1 - KEPT

@@ -126,8 +126,9 @@ def _copy_slots(error: Exception, clone: Exception) -> None:
     for kind in type(error).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
-            if not name.endswith("__") and hasattr(error, mangled):
+            hidden = name.startswith("__") and not name.endswith("__")
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
+            if name != "__weakref__" and hasattr(error, mangled):
                 setattr(clone, mangled, getattr(error, mangled))
 
 

@@ -11,7 +11,7 @@ from batchers.adaptive import AdaptiveRule
 from batchers.cohort import FIRST_PAUSE
 from batchers.groups import Groups
 from batchers.lanes import Ticket
-from batchers.policy import Greedy
+from batchers.policy import Greedy, Rule
 
 
 def rule(
@@ -120,6 +120,31 @@ def test_a_hold_ends_when_there_is_no_room() -> None:
     now = FIRST_PAUSE + 3.0
     assert found.hold(4, 0, now, inf, 0, now) == now + 1.0
     assert found.hold(6, 0, now, inf, 2, now + 0.25) == -inf
+
+
+class Holds(Rule):
+    """Holds everything until then."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def hold(self, *_: object) -> float:
+        return self.until
+
+
+@pytest.mark.parametrize(("seconds", "held"), [(1e-6, False), (1.5e-6, True)])
+def test_the_shortest_hold(seconds: float, held: bool) -> None:
+    """A microsecond is none: roundings of one time differ."""
+    groups: Groups[int] = Groups(Options(), Holds(seconds), object())
+    ticket = Ticket(0)
+    groups.admit([ticket])
+    ticket.number, ticket.arrived = 1, 0.0
+    lane = ticket.bucket.lane
+    assert lane.add(ticket)
+    groups.rank(lane)
+    assert groups.held_until(0.0, 1, 1, inf, at_once=False) == (seconds if held else -inf)
 
 
 @pytest.mark.parametrize(("most", "follows"), [(100, False), (105, False), (106, True), (95, False), (94, True)])

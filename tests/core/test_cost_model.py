@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchers.cost_model import KEPT, SHIFT_BATCHES, SKIPPED, CostModel
+from batchers.cost_model import KEPT, QUANTILE, SHIFT_BATCHES, SKIPPED, CostModel
 
 FIRST = [(1, 9.0)] * SKIPPED
 """Batches that do not count."""
@@ -87,3 +87,55 @@ def test_the_margin_goes_with_the_noise() -> None:
     calm = [(4, 0.0105 + 0.001 * (number % 2)) for number in range(600)]
     assert learned(noisy).margin > 0.1
     assert learned(noisy + calm).margin < 0.01
+
+
+NOISE = [1.0, 1.0, 1.0, 1.001, 1.0, 1.001]
+"""So little that everything else is far off: the model has as many as it wants to see before it judges."""
+
+
+@pytest.mark.parametrize("other", [0.5, 2.0])
+def test_how_many_make_another_level(other: float) -> None:
+    """The eighth of all and four more, on one side; then the last of them is all it knows."""
+    model = CostModel()
+    for seconds in [*NOISE, *[other] * SHIFT_BATCHES]:
+        model.observe(1, seconds)
+    assert model.predict(1) != other
+    assert model.margin > 0 or other < 1
+    model.observe(1, other)
+    assert model.predict(1) == other
+    assert model.margin == 0.0
+
+
+def test_far_off_on_both_sides_is_no_other_level() -> None:
+    """Five on the other side count from the first of them."""
+    model = CostModel()
+    for seconds in [*NOISE, *[2.0] * 4, *[0.1] * 4]:
+        model.observe(1, seconds)
+    assert model.predict(1) > 0.2
+    model.observe(1, 0.1)
+    assert model.predict(1) == pytest.approx(0.1)
+
+
+def test_after_another_level() -> None:
+    """Each batch counts at once, and the next change of the level is judged as the first."""
+    model = CostModel()
+    for seconds in [*NOISE, *[2.0] * (SHIFT_BATCHES + 1)]:
+        model.observe(1, seconds)
+    model.observe(1, 2.001)
+    assert model.predict(1) == pytest.approx((KEPT * 2.0 + 2.001) / (KEPT + 1))
+    for seconds in (2.0, 2.001, *[8.0] * SHIFT_BATCHES):
+        model.observe(1, seconds)
+    assert model.predict(1) != 8.0
+    model.observe(1, 8.0)
+    assert model.predict(1) == 8.0
+
+
+def test_no_noise_at_all() -> None:
+    """Batches that take what was predicted are not far off, and not late."""
+    model = CostModel()
+    for _ in range(60):
+        model.observe(1, 1.0)
+    model.observe(1, 2.0)
+    weight = sum(KEPT**age for age in range(59))
+    assert model.predict(1) == pytest.approx(1 + 1 / weight)
+    assert model.margin == pytest.approx(2 * (1 - KEPT) * QUANTILE * (1 - KEPT) ** 0.5)

@@ -215,6 +215,19 @@ def test_an_end_that_is_interrupted_loses_nobody() -> None:
     assert (stats.submitted, stats.cancelled, stats.stopped, stats.completed) == (3, 1, 2, 0)
 
 
+@pytest.mark.parametrize("answers", [[0], [0, 1, 2]])
+def test_other_answers_than_callers(answers: list[int]) -> None:
+    """A verdict of another length would give somebody no answer: it is an error, and loses nobody."""
+    core: Core[int, int] = Core(Options())
+    tickets = [Ticket(n) for n in range(2)]
+    core.offer(tickets, 0.0)
+    batch = running(core, 0.0)
+    with pytest.raises(ValueError, match="zip"):
+        core.finish(batch, answers, 1.0)  # type: ignore[arg-type]  # list is invariant
+    assert core.torn
+    assert core.collapse() == tickets
+
+
 def test_a_start_that_is_interrupted_loses_nobody() -> None:
     """Neither those who are on their way into the batch nor those who wait."""
     core: Core[int, int] = Core(Options())

@@ -205,15 +205,17 @@ class OneSlot(Exception):
     code: int
 
 
-class _Private(Exception):
+class _XPrivate(Exception):
     """A class whose name begins with an underscore, which a hidden name does not repeat."""
 
-    __slots__ = ("__hidden", "__shown__")
+    __slots__ = ("__hidden", "__shown__", "__weakref__", "ends__")
 
     def __init__(self, hidden: int) -> None:
         super().__init__("text")
         self.__hidden = hidden
         self.__shown__ = 2 * hidden
+        self.ends__ = 4 * hidden
+        self.other = 5 * hidden
 
     def hidden(self) -> int:
         return self.__hidden
@@ -226,9 +228,12 @@ def test_slots_of_odd_names_are_copied() -> None:
     copied = own_copy(one)
     assert isinstance(copied, OneSlot)
     assert copied.code == 5
-    private = own_copy(_Private(3))
-    assert isinstance(private, _Private)
-    assert private.hidden() == 3
+    original = _XPrivate(3)
+    private = own_copy(original)
+    assert isinstance(private, _XPrivate)
+    assert (private.hidden(), private.__shown__, private.ends__, private.other) == (3, 6, 12, 15)
+    private.other = 0
+    assert original.other == 15
 
 
 class Deriving(ExceptionGroup[ValueError]):
