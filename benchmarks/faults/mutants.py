@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +19,24 @@ SECONDS = 2400.0
 
 LIMIT = 4 * SECONDS
 
-LINE = re.compile(r"^\s*batchers\.(?P<module>\w+)\.(?P<name>\S+): (?P<state>.+)$", re.MULTILINE)
+LINE = re.compile(r"^\s*(?P<name>batchers\.(?P<module>\w+)\.\S+): (?P<state>.+)$", re.MULTILINE)
+
+NOTICED = {"killed", "timeout"}
+
+
+class Survivor(BaseModel):
+    """A change that no test noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str
+    function: str
+    """With its class."""
+    was: str
+    """The lines that were changed; with more than one, blanks between them."""
+    became: str
+    state: str
+    """What mutmut says of it: that it survived, or that no test runs the line."""
 
 
 class MutantsResult(BaseModel):
@@ -28,8 +46,7 @@ class MutantsResult(BaseModel):
 
     made: dict[str, int]
     """Mutants of each module."""
-    survived: dict[str, list[str]]
-    """Those that no test noticed, by module."""
+    survived: list[Survivor]
 
 
 def measure() -> MutantsResult:
@@ -38,22 +55,40 @@ def measure() -> MutantsResult:
         copy = Path(folder) / "project"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "assets", "mutants"))
         _mutmut(copy, "run")
-        printed = _mutmut(copy, "results", "--all", "true")
-    return parse(printed)
+        return parse(_mutmut(copy, "results", "--all", "true"), lambda name: _mutmut(copy, "show", name))
 
 
-def parse(printed: str) -> MutantsResult:
-    """Return what mutmut says. MeasurementError when it says nothing."""
+def parse(printed: str, show: Callable[[str], str]) -> MutantsResult:
+    """Return what mutmut says; `show` returns the diff of a mutant. MeasurementError when it says nothing."""
     made: Counter[str] = Counter()
-    survived: dict[str, list[str]] = {}
+    survived: list[Survivor] = []
     for found in LINE.finditer(printed):
         made[found["module"]] += 1
-        if found["state"] not in {"killed", "timeout"}:
-            survived.setdefault(found["module"], []).append(f"{found['name']} {found['state']}")
+        if found["state"] not in NOTICED:
+            survived.append(_survivor(found["name"], found["state"], show(found["name"])))
     if not made:
         msg = f"mutmut made nothing: {reason(printed)}"
         raise MeasurementError(msg)
     return MutantsResult(made=made, survived=survived)
+
+
+def _survivor(name: str, state: str, diff: str) -> Survivor:
+    _, module, function = name.split(".")
+    function = function.rpartition("__mutmut_")[0]
+    *names, function = function.removeprefix("xǁ").removeprefix("x_").split("ǁ")
+    return Survivor(
+        module=module,
+        function=".".join([*names, function]),
+        was=_lines(diff, "-"),
+        became=_lines(diff, "+"),
+        state=state,
+    )
+
+
+def _lines(diff: str, sign: str) -> str:
+    """Return the lines of a diff with this sign, but for comments and the names of the files."""
+    changed = [line[1:] for line in diff.splitlines() if line.startswith(sign) and line[:3] != 3 * sign]
+    return " ".join(line.partition("  # ")[0].strip() for line in changed)
 
 
 def _mutmut(folder: Path, *arguments: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from benchmarks.faults.equal import why_equal
 from benchmarks.faults.mutants import MutantsResult
 from benchmarks.faults.plan import MUTANTS, SCENARIOS, faults
 from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
@@ -74,14 +76,32 @@ def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
 
 
 def mutant_table(scale: Scale) -> str:
-    """Return the mutants of each pure module, and how many of them no test noticed."""
+    """Return the mutants of each pure module, how many of them no test noticed, and how many of those matter."""
     found = read(MUTANTS, scale, MutantsResult)
     if found is None:
         return "Not measured at this scale.\n"
-    made, survived = found.measured.made, found.measured.survived
-    rows = [[f"`{module}`", f"{made[module]}", f"{len(survived.get(module, []))}"] for module in sorted(made)]
-    rows.append(["all", f"{sum(made.values())}", f"{sum(map(len, survived.values()))}"])
-    return table(["module", "mutants", "not noticed"], rows)
+    made = Counter(found.measured.made)
+    survived = Counter(each.module for each in found.measured.survived)
+    matter = Counter(each.module for each in found.measured.survived if not why_equal(each))
+    rows = [[f"`{name}`", f"{made[name]}", f"{survived[name]}", f"{matter[name]}"] for name in sorted(made)]
+    rows.append(["all", f"{made.total()}", f"{survived.total()}", f"{matter.total()}"])
+    return table(["module", "mutants", "not noticed", "not equal in meaning"], rows)
+
+
+def survivor_table(scale: Scale) -> str:
+    """Return the mutants that no test noticed, and why they are equal in meaning to what they came from."""
+    found = read(MUTANTS, scale, MutantsResult)
+    if found is None:
+        return "Not measured at this scale.\n"
+    rows = []
+    for each in found.measured.survived:
+        why = why_equal(each) or "**it is not**"
+        rows.append([f"`{each.module}.{each.function}`", _code(each.was), _code(each.became), why])
+    return table(["where", "line", "mutant", "why it is equal"], rows, texts=4)
+
+
+def _code(line: str) -> str:
+    return f"`{line}`".replace("|", "\\|") if line else "(nothing)"
 
 
 def broken_promises(scale: Scale) -> Iterator[str]:

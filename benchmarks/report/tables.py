@@ -70,5 +70,6 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "faults": fault_tables.fault_table,
     "faults-promises": fault_tables.promise_sentence,
     "faults-mutants": fault_tables.mutant_table,
+    "faults-survivors": fault_tables.survivor_table,
     "start": start_table.start_table,
 }

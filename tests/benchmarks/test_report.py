@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks import report, results, servers
 from benchmarks.environment import ROOT, Environment, environment
-from benchmarks.faults import mutants
+from benchmarks.faults import equal, mutants
 from benchmarks.faults import plan as faults_plan
 from benchmarks.faults.overload import RETRIERS, words_of
 from benchmarks.faults.result import Fault, FaultResult
@@ -301,22 +301,42 @@ def test_promises(elsewhere: Path) -> None:
     assert told.endswith("\nNot measured: batchers, threading, kill -9 of one of two workers, 20 clients.\n")
 
 
-def test_mutants(elsewhere: Path) -> None:
+def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What mutmut prints is counted by module; what it is not sure of counts as not noticed."""
     printed = """
-    batchers.core.x_f__mutmut_1: killed
-    batchers.core.x_f__mutmut_2: survived
+    batchers.core.xǁCoreǁf__mutmut_1: killed
+    batchers.core.xǁCoreǁf__mutmut_2: survived
     batchers.cost_model.x_g__mutmut_1: timeout
     batchers.cost_model.x_g__mutmut_2: no tests
 """
-    found = mutants.parse(printed)
+
+    def show(name: str) -> str:
+        return f"""# {name}: survived
+--- batchers/core.py
++++ batchers/core.py
+@@ -1,3 +1,3 @@
+ def f():
+-    return a or b  # as long as it goes
++    return a and b  # as long as it goes
+"""
+
+    found = mutants.parse(printed, show)
     assert found.made == {"core": 2, "cost_model": 2}
-    assert found.survived == {"core": ["x_f__mutmut_2 survived"], "cost_model": ["x_g__mutmut_2 no tests"]}
+    changed = {"was": "return a or b", "became": "return a and b"}
+    assert found.survived == [
+        mutants.Survivor(module="core", function="Core.f", state="survived", **changed),
+        mutants.Survivor(module="cost_model", function="g", state="no tests", **changed),
+    ]
     with pytest.raises(MeasurementError, match="mutmut made nothing: error: no such option"):
-        mutants.parse("error: no such option")
+        mutants.parse("error: no such option", show)
     assert fault_tables.mutant_table("full") == "Not measured at this scale.\n"
+    assert fault_tables.survivor_table("full") == "Not measured at this scale.\n"
     results.write(Result(name=faults_plan.MUTANTS, scale="full", environment=HERE, measured=found))
-    assert "| all | 4 | 2 |" in fault_tables.mutant_table("full")
+    monkeypatch.setattr(equal, "EQUAL", (equal.Equal("core.Core.f", "a or b", "a and b", "a is b"),))
+    assert "| all | 4 | 2 | 1 |" in fault_tables.mutant_table("full")
+    told = fault_tables.survivor_table("full")
+    assert "| `core.Core.f` | `return a or b` | `return a and b` | a is b |" in told
+    assert "| `cost_model.g` | `return a or b` | `return a and b` | **it is not** |" in told
 
 
 @pytest.mark.parametrize(
