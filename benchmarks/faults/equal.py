@@ -25,9 +25,6 @@ def why_equal(survivor: Survivor) -> str:
     """Return why a survivor is equal in meaning; empty: nobody has said so, and a test is missing."""
     function = f"{survivor.module}.{survivor.function}"
     for equal in EQUAL:
-        if (
-            equal.function == function
-            and survivor.was.replace(equal.was, equal.became) == survivor.became != survivor.was
-        ):
+        if equal.function == function and survivor.was.replace(equal.was, equal.became) == survivor.became:
             return equal.why
     return ""
