@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from .cohort import Cohort
+from .cohort import NO_HOLD, Cohort
 from .cost_model import CostModel
 from .errors import OptionError
 from .policy import Policy, Reason, Rule
@@ -79,9 +79,9 @@ class AdaptiveRule(Rule):
 
     __slots__ = (
         *("cost", "_cohort", "_max_hold", "_most", "_slots", "_target"),
-        *("_come", "_span", "_ended", "_accepted_then"),
+        *("_come", "_span", "_last_end"),
         *("_running", "_parts", "_last_start"),
-        *("_until", "_enough", "_why"),
+        *("_held", "_why"),
     )
 
     learns = True
@@ -90,7 +90,6 @@ class AdaptiveRule(Rule):
         self, max_hold: float, max_batch_size: int, concurrency: int, target: float | None = None
     ) -> None:
         """Start without any idea: nothing is held."""
-        self.reason = "idle_slot"
         self.cost = CostModel()
         self._max_hold = max_hold
         self._most = max_batch_size
@@ -98,14 +97,11 @@ class AdaptiveRule(Rule):
         self._target = target
         self._cohort = Cohort(max_hold)
         self._come = self._span = 0.0  # items between ends of batches, and the seconds
-        self._ended = -inf
-        self._accepted_then = 0
+        self._last_end: tuple[float, int] | None = None  # and how many items had been accepted then
         self._running: dict[object, float] = {}  # batches, and when each will probably end
         self._parts: set[object] = set()  # of them, those that are parts of a failed one
         self._last_start = -inf
-        self._until = -inf  # of the hold that lasts; -inf: there is none
-        self._enough = 0  # accepted items with which it is over
-        self._why: Reason = "idle_slot"  # the reason of what goes when it is over, but for deadlines
+        self._end_hold()
 
     def started(self, batch: object, arrivals: Sequence[float], reason: Reason, accepted: int, now: float) -> None:
         """Note when it will probably end; and who came back."""
@@ -128,11 +124,11 @@ class AdaptiveRule(Rule):
             self._end_hold()
             return
         self.cost.observe(size, seconds)
-        if self._ended > -inf:
-            self._come += LEARNED * (accepted - self._accepted_then - self._come)
-            self._span += LEARNED * (now - self._ended - self._span)
-        self._ended = now
-        self._accepted_then = accepted
+        if self._last_end is not None:
+            ended, accepted_then = self._last_end
+            self._come += LEARNED * (accepted - accepted_then - self._come)
+            self._span += LEARNED * (now - ended - self._span)
+        self._last_end = now, accepted
         if self._slots == 1:
             self._cohort.finished(size, waiting, accepted, self.most(), now)
         self._end_hold()
@@ -144,8 +140,8 @@ class AdaptiveRule(Rule):
         self._end_hold()
 
     def _end_hold(self) -> None:
-        self._why = "idle_slot"
-        self._until = -inf
+        self._why: Reason = "idle_slot"  # the reason of what goes when it is over, but for deadlines
+        self._held = NO_HOLD  # until when, and with how many accepted items it is over
 
     @property
     def _rate(self) -> float:
@@ -165,16 +161,18 @@ class AdaptiveRule(Rule):
         return until
 
     def _hold(self, waiting: int, others: int, oldest: float, accepted: int, now: float) -> float:
-        if -inf < self._until <= oldest:  # what was held has left
+        until, enough = self._held
+        if -inf < until <= oldest:  # what was held has left
             self._end_hold()
+            until = -inf
         if others or not self.cost.known:
             self._end_hold()
             return -inf
-        if self._until > -inf:
-            if now >= self._until:
+        if until > -inf:
+            if now >= until:
                 return -inf
-            if accepted < self._enough:
-                return self._until
+            if accepted < enough:
+                return until
         if self._running:
             return self._apart(waiting, accepted, now)
         if self._slots == 1:
@@ -184,10 +182,10 @@ class AdaptiveRule(Rule):
     def _for_cohort(self, waiting: int, accepted: int, now: float) -> float:
         """Return the time until which callers may come back."""
         room = self.most() - waiting
-        until, enough = self._cohort.hold(waiting, accepted, self.cost, room, now)
+        self._held = self._cohort.hold(waiting, accepted, self.cost, room, now)
+        until, _ = self._held
         if until > -inf:
             self._why = "cohort"
-        self._until, self._enough = until, enough
         return until
 
     def _apart(self, waiting: int, accepted: int, now: float) -> float:
@@ -202,7 +200,7 @@ class AdaptiveRule(Rule):
         if until <= now:
             return -inf
         self._why = "spacing"
-        self._until, self._enough = until, accepted + 1
+        self._held = until, accepted + 1
         return until
 
     # What is expected

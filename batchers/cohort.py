@@ -89,10 +89,9 @@ class Cohort:
             span *= STEP
         if max_hold:
             self._grid.append(max_hold)
-        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
-        self._left = 0.0  # items of those batches
-        self._counts = [0] * len(self._grid)  # the same, after the last end but one, so far
-        self._ended = self._ended_before = -inf
+        self._counts = [0] * len(self._grid)  # items that came so soon after the last end but one, so far
+        self._ended = -inf
+        self._forget_returns()
         self._size = self._size_before = 0  # of the batches that ended then
         self._accepted_then = self._accepted_at_start = 0
         self._mode: Literal["watching", "trying", "holding"] = "watching"
@@ -215,11 +214,14 @@ class Cohort:
             self._batches = self._served = 0
             self._took = 0.0
             self._items = self._strangers = 0.0
-            self._ended_before = -inf  # what is learned of returns begins here
-            self._returned = [0.0] * len(self._grid)
-            self._left = 0.0
+            self._forget_returns()
             self._rate_before = self._answers / self._seconds
             self._loop_before = self._callers / self._rate_before
+
+    def _forget_returns(self) -> None:
+        self._ended_before = -inf
+        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
+        self._left = 0.0  # items of those batches
 
     # What is decided
 

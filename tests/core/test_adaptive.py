@@ -145,6 +145,7 @@ def test_a_failed_batch_and_its_parts() -> None:
         assert isinstance(part, Run)
         list(core.finish(part.batch, [1], 0.02))
     assert core.stats().reasons["bisect"] == 2
+    assert not core._rule._parts  # type: ignore[attr-defined]  # of this rule; what has ended is forgotten
 
 
 @pytest.mark.parametrize("seconds", [-0.001, nan, inf, True, "1", None])

@@ -183,11 +183,9 @@ def test_twice_as_many_callers_are_others(more: int, others: bool) -> None:
     """From 8 in the mean to 16."""
     script = Script()
     script.to_holding()
-    for _ in range(400):
-        script.batch(8, 0)
-    then = script.cohort._callers_then = script.cohort._callers
+    script.cohort._callers = script.cohort._callers_then = 8.0
     script.batch(8, more)
-    assert script.cohort._callers == pytest.approx(then + 0.05 * more)
+    assert (script.cohort._callers == 16.0) is others
     script.batch(8, 0)
     assert (script.cohort._mode == "watching") is others
 
@@ -199,6 +197,8 @@ def test_other_callers_are_measured_anew() -> None:
     for _ in range(TRIAL):
         script.batch(400, 400)
     assert script.hold() == NO_HOLD
+    for _ in range(5):
+        script.batch(400, 400)
     for _ in range(3 * FIRST_PAUSE):
         script.batch(4, 4)
         if script.hold() != NO_HOLD:
@@ -216,6 +216,32 @@ def test_batches_that_fail_leave_nothing_to_learn_returns_from() -> None:
         script.batch(8, 0)
     assert script.cohort._mode == "holding"
     assert script.hold() == NO_HOLD
+
+
+@pytest.mark.parametrize(("callers", "holds"), [(11.0, True), (11.001, False)])
+def test_a_loop_that_is_a_tenth_longer(callers: float, holds: bool) -> None:
+    """Callers may wait so much longer for their next answer than before the trial, and no longer."""
+    script = Script()
+    script.to_holding()
+    cohort = script.cohort
+    cohort._callers = cohort._callers_then = callers
+    cohort._seconds = cohort._answers = 1.0
+    cohort._loop_before = 10.0
+    script.batch(1, 10)
+    assert (cohort._mode == "holding") is holds
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"), [(0.5, (1.0, 1)), (0.499, NO_HOLD), (1.5, (1.0, 2)), (1.499, (1.0, 1))]
+)
+def test_half_an_item(more: float, expected: tuple[float, int]) -> None:
+    """With so many expected one is waited for; with one more, two."""
+    script = Script()
+    script.to_holding()
+    cohort = script.cohort
+    cohort._left = 8.0
+    cohort._returned = [0.0] * (len(cohort._grid) - 1) + [more]
+    assert script.hold(1, later=0.875) == expected
 
 
 def test_a_hold_that_gains_nothing() -> None:
