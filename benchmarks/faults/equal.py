@@ -18,7 +18,58 @@ class Equal(NamedTuple):
     why: str
 
 
-EQUAL: tuple[Equal, ...] = ()
+LEARNED_ANEW = "what is learned while nothing is held is forgotten when a trial begins"
+NOT_READ = "read while a batch runs, and its start has set it"
+NO_PLACE = "neither is a task or the number of a thread"
+OVERWRITTEN = "the first batches that are judged set it before it is compared"
+NO_TRUTH = "only asked whether it is true, and None is not"
+
+EQUAL = (
+    Equal("decisions.Batch.__init__", "self.where: object = None", 'self.where: object = ""', NO_PLACE),
+    Equal("cost_model.CostModel.__init__", "self._off = 0", "self._off = None", OVERWRITTEN),
+    Equal("cost_model.CostModel.__init__", "self._off = 0", "self._off = 1", OVERWRITTEN),
+    Equal("cost_model.CostModel._judge", "error > 0", "error >= 0", "what is far off is not 0"),
+    Equal(
+        "cohort.Cohort.__init__", "span < max_hold", "span <= max_hold", "the longest span would be there twice"
+    ),
+    Equal("cohort.Cohort.started", '"watching"', '"XXwatchingXX"', LEARNED_ANEW),
+    Equal("cohort.Cohort.started", '"watching"', '"WATCHING"', LEARNED_ANEW),
+    Equal("cohort.Cohort.finished", "self._held = False", "self._held = None", NO_TRUTH),
+    Equal("cohort.Cohort._judge", "failed=False", "failed=None", NO_TRUTH),
+    Equal("speed_up.SpeedUp.__init__", "self._trying = False", "self._trying = None", NO_TRUTH),
+    Equal("speed_up.SpeedUp.__init__", "self._kept = 0", "self._kept = None", NO_TRUTH),
+    Equal("speed_up.SpeedUp.started", "self._running[other] = False", "self._running[other] = None", NO_TRUTH),
+    Equal("core.Core._give_up", "well=False", "well=None", NO_TRUTH),
+    Equal(
+        "core.Core._give_up", "self._stalled[batch] = None", 'self._stalled[batch] = ""', "nobody reads the value"
+    ),
+    Equal("adaptive.AdaptiveRule.__init__", "self._last_start = -inf", "self._last_start = None", NOT_READ),
+    Equal("adaptive.AdaptiveRule.__init__", "self._last_start = -inf", "self._last_start = +inf", NOT_READ),
+    Equal(
+        "adaptive.AdaptiveRule._apart",
+        "accepted + 1",
+        "accepted - 1",
+        "the same time is computed again instead of kept",
+    ),
+    Equal(
+        "speed_up.SpeedUp.__init__",
+        "self._last = 0.0",
+        "self._last = 1.0",
+        "time in which nothing runs counts for nothing",
+    ),
+    Equal(
+        "speed_up.SpeedUp.__init__",
+        "self._patience = 0",
+        "self._patience = 1",
+        "a trial sets it before it is compared",
+    ),
+    Equal(
+        "speed_up.SpeedUp.__init__",
+        "self._since_alone = 0",
+        "self._since_alone = 1",
+        "the first batch runs alone, which sets it",
+    ),
+)
 
 
 def why_equal(survivor: Survivor) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchers.cost_model import KEPT, QUANTILE, SHIFT_BATCHES, SKIPPED, CostModel
+from batchers.cost_model import KEPT, QUANTILE, SHIFT_BATCHES, SKIPPED, SPREAD, CostModel
 
 FIRST = [(1, 9.0)] * SKIPPED
 """Batches that do not count."""
@@ -139,3 +139,15 @@ def test_no_noise_at_all() -> None:
     weight = sum(KEPT**age for age in range(59))
     assert model.predict(1) == pytest.approx(1 + 1 / weight)
     assert model.margin == pytest.approx(2 * (1 - KEPT) * QUANTILE * (1 - KEPT) ** 0.5)
+
+
+def test_a_spread_that_just_says_nothing() -> None:
+    """Sizes whose variance is a quarter, to the last bit, leave the slope as it was."""
+    for more, slope in ((0.0, 0.0), (0.01, 1.0)):
+        model = learned([(1, 1.0)])
+        model._weight = model._n = model._t = model._nt = 1 / KEPT
+        model._nn = (1 + more) / KEPT
+        model.observe(2, 2.0)
+        variance = model._nn / model._weight - (model._n / model._weight) ** 2
+        assert (variance > SPREAD) is (more > 0)
+        assert model.b == pytest.approx(slope, abs=0.05)
