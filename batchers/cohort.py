@@ -64,6 +64,9 @@ STRANGERS = 0.25
 CHANGE = 2.0
 """So many times as many callers, or as few, are other callers: what a trial has shown does not count."""
 
+NO_BATCH = -inf, 0
+"""When it ended, and its size."""
+
 NO_HOLD = -inf, 0
 """Until when, and with how many accepted items it is over."""
 
@@ -73,14 +76,18 @@ class Cohort:
 
     __slots__ = (
         *("_max_hold", "_grid", "_returned", "_left", "_counts"),
-        *("_ended", "_ended_before", "_size", "_size_before", "_accepted_then", "_accepted_at_start"),
+        *("_last", "_before", "_accepted_then", "_accepted_at_start"),
         *("_mode", "_together", "_callers", "_pause", "_watch", "_callers_then"),
         *("_full", "_held", "_idle", "_answers", "_seconds", "_seen"),
         *("_batches", "_items", "_strangers", "_served", "_took", "_rate_before", "_loop_before"),
     )
 
     def __init__(self, max_hold: float) -> None:
-        """Know nobody: nothing is held. No hold is longer than `max_hold`."""
+        """Know nobody: nothing is held. No hold is longer than `max_hold`.
+
+        What is not here is set by the first batch, or when a trial begins: who reads it before gets an error, and
+        no number that means nothing.
+        """
         self._max_hold = max_hold
         self._grid: list[float] = []
         span = FIRST_SPAN
@@ -89,31 +96,19 @@ class Cohort:
             span *= STEP
         if max_hold:
             self._grid.append(max_hold)
-        self._counts = [0] * len(self._grid)  # items that came so soon after the last end but one, so far
-        self._ended = -inf
-        self._forget_returns()
-        self._size = self._size_before = 0  # of the batches that ended then
-        self._accepted_then = self._accepted_at_start = 0
+        self._last = self._before = NO_BATCH  # the two that ended last: when, and their sizes
         self._mode: Literal["watching", "trying", "holding"] = "watching"
-        self._together = 0  # callers that waited or had their answer when the last batch ended
-        self._callers = 0.0  # the same, in the mean
+        self._callers = 0.0  # that waited or had their answer when a batch ended, in the mean
         self._pause = FIRST_PAUSE
         self._watch = FIRST_PAUSE  # batches until the next trial
-        self._callers_then = 0.0  # when the mode changed last
-        self._full = self._held = self._idle = False  # of the batch that runs: was it, and did nobody wait before?
         self._answers = self._seconds = 0.0  # items of a batch, and the seconds between ends, but for idle ones
         self._seen = 0  # batches that these are the means of
-        self._batches = 0  # of the trial
-        self._items = self._strangers = 0.0  # in held batches, and who came while these ran
-        self._served = 0  # in the trial, but for its first batch, whose callers had gathered before
-        self._took = 0.0  # the seconds for them
-        self._rate_before = self._loop_before = 0.0
 
     # What is seen
 
     def forget(self) -> None:
         """Begin anew with what comes between ends of batches: there was something else since the last one."""
-        self._ended = self._ended_before = -inf
+        self._last = self._before = NO_BATCH
 
     def started(self, arrivals: Sequence[float], accepted: int, *, full: bool) -> None:
         """Count those who came back after the last two ends of batches, where it matters.
@@ -122,39 +117,41 @@ class Cohort:
         """
         self._accepted_at_start = accepted
         self._full = full
-        self._idle = arrivals[0] > self._ended + self._max_hold
+        ended, _ = self._last
+        self._idle = arrivals[0] > ended + self._max_hold  # nobody waited before
         if self._mode == "watching":
             return
         times = sorted(arrivals)  # they are in order already, but for priorities
-        before = self._ended_before
+        before, size = self._before
         if before > -inf:
             start = bisect_right(times, before)
-            end = bisect_right(times, self._ended)
-            self._left += LEARNED * (self._size_before - self._left)
+            end = bisect_right(times, ended)
+            self._left += LEARNED * (size - self._left)
             for place, span in enumerate(self._grid):
                 count = self._counts[place] + min(bisect_right(times, before + span), end) - min(start, end)
                 self._returned[place] += LEARNED * (count - self._returned[place])
-        start = bisect_right(times, self._ended)
-        self._counts = [bisect_right(times, self._ended + span) - start for span in self._grid]
+        start = bisect_right(times, ended)
+        # Items that came so soon after the last end, so far.
+        self._counts: list[int] = [bisect_right(times, ended + span) - start for span in self._grid]
 
     def finished(self, size: int, waiting: int, accepted: int, most: int, now: float) -> None:
         """Judge what a hold was worth, and see whether it is time for a trial.
 
         `waiting` items wait; a batch may have `most`.
         """
-        seconds = 0.0 if self._idle or self._ended == -inf else now - self._ended
+        ended, _ = self._last
+        seconds = 0.0 if self._idle or ended == -inf else now - ended
         if seconds:  # time in which nobody waited says nothing of what holds are worth
             self._seen += 1
             weight = max(LEARNED, 1 / self._seen)
             self._answers += weight * (size - self._answers)
             self._seconds += weight * (seconds - self._seconds)
-        self._ended_before, self._ended = self._ended, now
-        self._size_before, self._size = self._size, size
+        self._before, self._last = self._last, (now, size)
         self._accepted_then = accepted
         if self._mode != "watching":
             self._judge(size, accepted, seconds)
         self._held = False
-        self._together = waiting + size
+        self._together = waiting + size  # callers that wait or have their answer now
         self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
         if self._mode == "watching" and self._seconds and waiting < most:
             self._watch_on(waiting)
@@ -189,7 +186,7 @@ class Cohort:
 
     def _give_up(self, *, failed: bool) -> None:
         self._mode = "watching"
-        self._callers_then = self._callers
+        self._callers_then = self._callers  # when the mode changed last
         self._pause = min(max(MORE_PAUSE * self._pause, PAUSE), LONGEST_PAUSE) if failed else FIRST_PAUSE
         self._watch = self._pause
         self._seen = 0  # what was served with holds, or to other callers, is no measure for the next trial
@@ -210,16 +207,17 @@ class Cohort:
             self._seen = 0
         self._watch -= 1
         if self._watch <= 0:
-            self._mode = "trying"
-            self._batches = self._served = 0
-            self._took = 0.0
-            self._items = self._strangers = 0.0
-            self._forget_returns()
-            self._rate_before = self._answers / self._seconds
-            self._loop_before = self._callers / self._rate_before
+            self._begin_trial()
 
-    def _forget_returns(self) -> None:
-        self._ended_before = -inf
+    def _begin_trial(self) -> None:
+        self._mode = "trying"
+        self._batches = 0
+        self._served = 0  # but for the first batch, whose callers had gathered before
+        self._took = 0.0  # the seconds for them
+        self._items = self._strangers = 0.0  # in held batches, and who came while these ran
+        self._rate_before = self._answers / self._seconds
+        self._loop_before = self._callers / self._rate_before
+        self._before = NO_BATCH  # what is learned of returns begins here
         self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
         self._left = 0.0  # items of those batches
 
@@ -239,7 +237,8 @@ class Cohort:
     def _for_all(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
         """Hold until all are there that were there when the batch before ended; a batch time at most."""
         missing = min(self._together - waiting, room)
-        until = self._ended + min(cost.predict(waiting), self._max_hold)
+        ended, _ = self._last
+        until = ended + min(cost.predict(waiting), self._max_hold)
         if missing <= 0 or until <= now:
             return NO_HOLD
         self._held = True
@@ -247,17 +246,18 @@ class Cohort:
 
     def _best(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
         """Return the end of the hold that gains most."""
+        ended, size = self._last
         come = accepted - self._accepted_then
         batch = cost.predict(waiting)
         best, found = 0.0, NO_HOLD
-        share = self._size / (self._left or inf)  # 0: no two batches in a row have ended well
+        share = size / (self._left or inf)  # 0: no two batches in a row have ended well
         for place, span in enumerate(self._grid):
-            left = self._ended + span - now
+            left = ended + span - now
             more = share * self._returned[place] - come
             if left <= 0 or more < LEAST:
                 continue
             gain = batch * min(more, room) - waiting * left
             if gain > best:
                 best = gain
-                found = self._ended + span, accepted + min(int(more - LEAST) + 1, room)
+                found = ended + span, accepted + min(int(more - LEAST) + 1, room)
         return found

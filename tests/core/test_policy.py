@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import inf, nan
 from typing import Any
 
@@ -9,6 +10,13 @@ import pytest
 
 from batchers.errors import OptionError
 from batchers.policy import Greedy, Window
+
+
+def test_what_knows_nothing() -> None:
+    """Refuses nothing, drops nothing, and sets no limit of its own."""
+    for policy in (Greedy(), Window(0.1)):
+        rule = policy.rule(8, 1)
+        assert (rule.most(), rule.seconds_for(5), rule.answered_at(3, 1.0)) == (sys.maxsize, 0.0, -inf)
 
 
 def test_greedy() -> None:
