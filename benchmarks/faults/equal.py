@@ -22,9 +22,28 @@ LEARNED_ANEW = "what is learned while nothing is held is forgotten when a trial 
 NOT_READ = "read while a batch runs, and its start has set it"
 NO_PLACE = "neither is a task or the number of a thread"
 OVERWRITTEN = "the first batches that are judged set it before it is compared"
+NOT_THERE = "to discard what is not there does nothing"
+NEVER_OVER = "without a time nothing is over"
 NO_TRUTH = "only asked whether it is true, and None is not"
 
 EQUAL = (
+    Equal(
+        "core.Core._start",
+        "self._in_flight[batch] = None",
+        'self._in_flight[batch] = ""',
+        "nobody reads the value",
+    ),
+    Equal("core.Core.finish", "ticket.deadline < inf", "ticket.deadline <= inf", NOT_THERE),
+    Equal("core.Core._leave", "ticket.deadline < inf", "ticket.deadline <= inf", NOT_THERE),
+    Equal("core.Core.decide", "_batch_timeout < inf", "_batch_timeout <= inf", NEVER_OVER),
+    Equal("core.Core.decide", "earliest < inf", "earliest <= inf", NEVER_OVER),
+    Equal("groups.Groups.next_to_go", "<= now", "< now", "a time that is not -inf lies after now"),
+    Equal(
+        "cohort.Cohort.__init__",
+        "self._seen = 0",
+        "self._seen = 1",
+        "both means begin with 0; their quotient is the same",
+    ),
     Equal("decisions.Batch.__init__", "self.where: object = None", 'self.where: object = ""', NO_PLACE),
     Equal("cost_model.CostModel.__init__", "self._off = 0", "self._off = None", OVERWRITTEN),
     Equal("cost_model.CostModel.__init__", "self._off = 0", "self._off = 1", OVERWRITTEN),

@@ -147,6 +147,28 @@ def test_the_shortest_hold(seconds: float, held: bool) -> None:
     assert groups.held_until(0.0, 1, 1, inf, at_once=False) == (seconds if held else -inf)
 
 
+def test_what_a_rule_is_told_of_each_group() -> None:
+    """Of the first one to go, and then of the one with the oldest item: what waits, and the same of all groups."""
+    asked: list[tuple[object, ...]] = []
+
+    class Asked(Rule):
+        __slots__ = ()
+
+        def hold(self, *told: object) -> float:
+            asked.append(told)
+            return inf
+
+    groups: Groups[int] = Groups(Options(), Asked(), object())
+    tickets = [Ticket(0, group="old"), Ticket(0, group="urgent", priority=1)]
+    groups.admit(tickets)
+    for number, ticket in enumerate(tickets):
+        ticket.number, ticket.arrived = number, float(number)
+        assert ticket.bucket.lane.add(ticket)
+        groups.rank(ticket.bucket.lane)
+    assert groups.next_to_go(3.0, 2, 7, 9.0, at_once=False) is None
+    assert asked == [(1, 1, 1.0, 9.0, 7, 3.0), (1, 1, 0.0, 9.0, 7, 3.0)]
+
+
 @pytest.mark.parametrize(("most", "follows"), [(100, False), (105, False), (106, True), (95, False), (94, True)])
 def test_limits_follow_changes_that_matter(most: int, follows: bool) -> None:
     """By more than a twentieth."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batchers import Adaptive
+from batchers import Adaptive, Window
 from batchers import core as core_module
 from batchers.core import Core
 from batchers.decisions import Batch, Done, Expire, Run, Wait
@@ -195,6 +195,15 @@ def test_deadlines_go_on_after_a_forced_close() -> None:
     assert core.torn is False
     assert isinstance(core.decide(5.0), Expire)
     assert core.torn is False
+
+
+def test_what_goes_because_of_a_stop() -> None:
+    """It is not held any more, and says why."""
+    core: Core[int, int] = Core(Options(policy=Window(1.0)))
+    core.offer([Ticket(0)], 0.0)
+    core.close(force=False)
+    running(core, 0.0)
+    assert core.stats().reasons["drain"] == 1
 
 
 def test_an_end_that_is_interrupted_loses_nobody() -> None:
