@@ -47,7 +47,7 @@ def drain_on_sigterm(server: uvicorn.Server, service: Drains, delay: float) -> N
             handler(signal.SIGINT, None)
 
     def drain(_: int, __: FrameType | None) -> None:
-        if service.draining or not delay:
+        if service.draining or not delay or not server.started:  # before the start nobody has to go elsewhere
             end()
         else:
             service.draining = True

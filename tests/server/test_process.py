@@ -1,15 +1,16 @@
-"""Connections that send no head, in a time that only the test moves: who is closed, and when."""
+"""Who sends no head, and when a signal ends the server, in a time that only the test moves."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from server.process import close_slow_heads, running_server, say_if_it_failed
+from server.process import close_slow_heads, drain_on_sigterm, running_server, say_if_it_failed
 from tests.support.clocks import VirtualLoop
 
 LIMIT = 8.0
@@ -123,3 +124,39 @@ def test_a_watch_that_fails_says_so(caplog: pytest.LogCaptureFixture) -> None:
 def test_no_uvicorn_runs_here() -> None:
     """Then there is nothing to drain or to watch."""
     assert running_server() is None
+
+
+@dataclass
+class Draining:
+    """A server that can be told to end, and what it is asked."""
+
+    started: bool
+    should_exit: bool = False
+    draining: bool = False
+    signals: list[int] = field(default_factory=list)
+
+    def handle_exit(self, number: int, _: object) -> None:
+        self.signals.append(number)
+
+
+@pytest.mark.parametrize(("started", "delay", "ends"), [(False, 8.0, 0.0), (True, 8.0, 8.0), (True, 0.0, 0.0)])
+def test_when_sigterm_ends_the_server(started: bool, delay: float, ends: float) -> None:
+    """After the time to leave, but at once while it starts: nobody is there yet to go elsewhere."""
+
+    async def scenario() -> float:
+        server: Any = Draining(started)
+        drain_on_sigterm(server, server, delay)
+        signal.raise_signal(signal.SIGTERM)
+        while not server.signals:
+            await asyncio.sleep(1.0)
+        assert server.signals == [signal.SIGINT]
+        assert server.draining is (ends > 0)
+        return asyncio.get_running_loop().time()
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            start = runner.get_loop().time()
+            assert runner.run(scenario()) - start == ends
+    finally:
+        signal.signal(signal.SIGTERM, before)
