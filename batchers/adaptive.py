@@ -154,10 +154,11 @@ class AdaptiveRule(Rule):
         """Weigh what is expected against what waits; no longer than the earliest deadline allows."""
         until = self._hold(waiting, others, oldest, accepted, now)
         self.reason = self._why
-        latest = deadline - self.seconds_for(waiting + 1)
-        if latest < until:
-            self.reason = "deadline"
-            return latest
+        if until > now and deadline < inf:
+            latest = deadline - self.seconds_for(waiting + 1)
+            if latest < until:
+                self.reason = "deadline"
+                return latest
         return until
 
     def _hold(self, waiting: int, others: int, oldest: float, accepted: int, now: float) -> float:
@@ -232,6 +233,6 @@ class AdaptiveRule(Rule):
         busy = len(self._running) + place - self._slots  # batches that must end before its own, in the first round
         free = now
         if busy >= 0 and self._running:
-            free = max(now, sorted(self._running.values())[busy])
+            free = max(now, sorted(self._running.values())[busy])  # there is one: place < slots
         size = min(ahead % most + 1 + self._rate * (free - now), most)  # others come until it goes
         return free + rounds * self.seconds_for(most) + self.seconds_for(int(size))

@@ -99,6 +99,7 @@ class Core(Generic[T, S]):
         self._number = 0
         self._queued = self._running = 0
         self._ledger = Ledger()
+        self._now = -inf  # the time of the last event
 
     # Events
 
@@ -116,7 +117,7 @@ class Core(Generic[T, S]):
         groups = self._groups
         groups.admit(tickets)  # first of all, because it may raise what a user's groups raise
         self.torn = True
-        self._now = now  # the time of the last event
+        self._now = now
         # A deadline may be unwatched: the driver may have found no thread for it.
         watched = bool(self._deadlines.keys) or self._batch_timeout < inf
         sooner = len(self._in_flight) < self._slots or watched

@@ -121,7 +121,7 @@ class SpeedUp:
         self._last = now
 
     def _measure_anew(self) -> None:
-        self._times: defaultdict[int, float] = defaultdict(float)  # T(0), T(1), ... since then
+        self._times: defaultdict[int, float] = defaultdict(float)  # T(0), T(1), ... since now
         self._work = 0.0  # what the batches that ended since would have taken alone
         self._squares = 0.0  # the same, each squared
         self._began = self._half_of_the_work()  # of those that ran then
@@ -151,6 +151,7 @@ class SpeedUp:
         work = self._work + self._half_of_the_work() - self._began
         speed = (work - known) / self._times[most]
         fewer = (most - 0.5) / self._speeds[most - 1]
+        # Without a division: two at a time may do nothing, and noise may make it less.
         better = most + 0.5 < speed * fewer * (1.0 if self._trying else KEEP)
         self._patience = 0
         self._measure_anew()

@@ -13,7 +13,7 @@ class Equal(NamedTuple):
     function: str
     """With its module and class."""
     was: str
-    """A part of the line that only this line has, in that function."""
+    """The part of the line that is changed."""
     became: str
     why: str
 
@@ -24,9 +24,16 @@ NO_PLACE = "neither is a task or the number of a thread"
 OVERWRITTEN = "the first batches that are judged set it before it is compared"
 NOT_THERE = "to discard what is not there does nothing"
 NEVER_OVER = "without a time nothing is over"
+SPARES = "it only spares the computation of a time that is not earlier"
+NOTHING_WAITS = "read while something waits, and its offer has set it"
 NO_TRUTH = "only asked whether it is true, and None is not"
 
 EQUAL = (
+    Equal("adaptive.AdaptiveRule.hold", "until > now and", "until > now or", SPARES),
+    Equal("adaptive.AdaptiveRule.hold", "until > now", "until >= now", SPARES),
+    Equal("adaptive.AdaptiveRule.hold", "deadline < inf", "deadline <= inf", SPARES),
+    Equal("core.Core.__init__", "self._now = -inf", "self._now = None", NOTHING_WAITS),
+    Equal("core.Core.__init__", "self._now = -inf", "self._now = +inf", NOTHING_WAITS),
     Equal(
         "core.Core._start",
         "self._in_flight[batch] = None",
