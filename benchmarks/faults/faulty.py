@@ -12,10 +12,12 @@ from itertools import count
 from server import app as module
 from server.model import Emulated, NoPredictionError, Predictor
 
+from .client import FAULT_ROW
+
 FAULT = os.environ.get("FAULT", "")
 
 
-TRIGGER = 13.0
+TRIGGER = FAULT_ROW[0]
 """The first number of a row that brings the fault about; other rows are served well."""
 
 TENTH = 10

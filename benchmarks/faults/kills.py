@@ -100,9 +100,13 @@ class Rates:
 
     @property
     def return_seconds(self) -> float:
-        """Seconds until the first window in which the rate is full again; all of `AFTER` when there is none."""
-        full = (start for start in self._looks() if self.over(self.killed + start) >= FULL * self.before)
-        return next(full, AFTER)
+        """Seconds until the first full window after the slowest; 0: none is slow; `AFTER`: none is full again."""
+        looks = self._looks()
+        rates = [self.over(self.killed + start) for start in looks]
+        lowest = min(range(len(rates)), key=rates.__getitem__)
+        if rates[lowest] >= FULL * self.before:
+            return 0.0
+        return next((looks[n] for n in range(lowest, len(looks)) if rates[n] >= FULL * self.before), AFTER)
 
     def _looks(self) -> list[float]:
         return [number * STEP for number in range(round((AFTER - WINDOW) / STEP))]

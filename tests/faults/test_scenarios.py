@@ -95,12 +95,14 @@ def test_recovery() -> None:
 
 
 def test_the_full_rate() -> None:
-    """It is back with the first second in which as much is answered as before; without one it never is."""
+    """It is back with the first full second after the slowest one; without one it never is."""
     steady = [number / 100 for number in range(round(100 * (3 + AFTER)))]
     assert Rates(steady, 3.0).return_seconds == 0.0
     assert Rates(steady, 3.0).fallen == pytest.approx(1.0, abs=0.02)
     gap = [moment for moment in steady if not 3.0 < moment < 3.75]
     assert Rates(gap, 3.0).return_seconds == pytest.approx(0.7, abs=STEP)
     assert Rates(gap, 3.0).fallen == pytest.approx(0.25, abs=0.02)
+    late = [moment for moment in steady if not 4.0 < moment < 4.75]  # the kill itself is not seen at once
+    assert Rates(late, 3.0).return_seconds == pytest.approx(1.7, abs=STEP)
     half = [moment for number, moment in enumerate(steady) if moment < 3.0 or number % 2]
     assert Rates(half, 3.0).return_seconds == AFTER
