@@ -1,11 +1,9 @@
-"""kill -9 of one of two workers under load."""
+"""kill -9 of one of two workers under load, and the same load without it. Each request has a new connection."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from benchmarks.fresh import MeasurementError
@@ -17,120 +15,105 @@ from .servers import Target, serve
 ROWS = 2
 """In a batch, so that one worker alone can serve half of what two do."""
 
-CLIENTS = 20
-REQUESTS = 10
-"""On one connection: a new worker gets new connections only."""
+CLIENTS = 200
+"""So many that both workers are busy however unevenly the kernel spreads connections over them."""
 
-BEFORE, AFTER = 3.0, 8.0
-"""Seconds of load before and after."""
-
-STEP, WINDOW = 0.1, 1.0
-"""Seconds between two looks, and over which a rate is counted."""
-
-FULL = 0.9
-"""The share of the rate before from which on it is the full rate."""
+SETTLING, BEFORE, BACK, AFTER = 2.0, 4.0, 2.0, 8.0
+"""Seconds until rates are counted, then until the kill; after it until the rate is to be full, and to the end."""
 
 
-async def load(target: Target) -> tuple[list[float], float, int, int]:
-    """Return the moments of good answers, the moment of the kill, and the requests that failed.
+@dataclass(frozen=True)
+class Life:
+    """What the clients of one server saw."""
 
-    These are those whose connections were the victim's, and those that had nothing to do with it.
-    """
+    moments: list[float]
+    """Of good answers, in seconds from the moment of the kill."""
+
+    its_own: int = 0
+    """Requests that failed on the victim's connections."""
+
+    others: int = 0
+    """Requests that failed on others."""
+
+    def rate(self, start: float, end: float) -> float:
+        """Return the answers a second between two moments."""
+        return sum(start <= moment < end for moment in self.moments) / (end - start)
+
+
+async def load(target: Target, *, kills: bool) -> Life:
+    """Load a server, and kill a worker of it, or none, on the way."""
     moments: list[float] = []
-    its_own: set[int] = set()
+    victims: set[int] = set()
     failed = {True: 0, False: 0}
-    end = time.monotonic() + BEFORE + AFTER
+    moment = time.monotonic() + SETTLING + BEFORE
 
     async def ask() -> None:
         client = Client(target.port)
-        for number in itertools.count(1):
-            if time.monotonic() >= end:
-                break
-            if number % REQUESTS == 0:
-                client.close()
+        while time.monotonic() < moment + AFTER:
+            client.close()  # a new worker gets new connections only
             try:
                 answer = await client.ask(target.request())
             except LostError:
                 answer = None
             if answer is None:
-                failed[client.last_port in its_own] += 1
+                failed[client.last_port in victims] += 1
             elif answer.status == OK:
-                moments.append(time.monotonic())
+                moments.append(time.monotonic() - moment)
             else:
                 failed[False] += 1
         client.close()
 
-    async def kill() -> float:
-        await asyncio.sleep(BEFORE)
+    async def kill() -> None:
+        await asyncio.sleep(moment - time.monotonic())
         victim = max(target.workers(), key=lambda worker: len(worker.net_connections()))
         victim.suspend()  # so that it accepts nothing between the look and its end
-        its_own.update(found.raddr.port for found in victim.net_connections() if found.raddr)
+        victims.update(found.raddr.port for found in victim.net_connections() if found.raddr)
         victim.kill()
-        return time.monotonic()
 
-    results = await asyncio.gather(kill(), *(ask() for _ in range(CLIENTS)))
-    killed = results[0]
-    if killed is None:
-        msg = "nothing was killed"
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(ask())
+        if kills:
+            group.create_task(kill())
+    if kills and not victims:
+        msg = "the worker that was killed had no connection"
         raise MeasurementError(msg)
-    return moments, killed, failed[True], failed[False]
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Answers a second around a kill."""
-
-    moments: list[float]
-    """Of the answers, rising."""
-    killed: float
-
-    def over(self, start: float, seconds: float = WINDOW) -> float:
-        """Return the rate of so many seconds."""
-        return (bisect_right(self.moments, start + seconds) - bisect_right(self.moments, start)) / seconds
-
-    @property
-    def before(self) -> float:
-        """The rate before the kill."""
-        return self.over(self.killed - BEFORE / 2, BEFORE / 2)
-
-    @property
-    def fallen(self) -> float:
-        """The lowest rate after it, as a share of that before."""
-        return min(self.over(self.killed + start) for start in self._looks()) / self.before
-
-    @property
-    def return_seconds(self) -> float:
-        """Seconds until the first full window after the slowest; 0: none is slow; `AFTER`: none is full again."""
-        looks = self._looks()
-        rates = [self.over(self.killed + start) for start in looks]
-        lowest = min(range(len(rates)), key=rates.__getitem__)
-        if rates[lowest] >= FULL * self.before:
-            return 0.0
-        return next((looks[n] for n in range(lowest, len(looks)) if rates[n] >= FULL * self.before), AFTER)
-
-    def _looks(self) -> list[float]:
-        return [number * STEP for number in range(round((AFTER - WINDOW) / STEP))]
+    return Life(moments, failed[True], failed[False])
 
 
 def run(fault: Fault) -> FaultResult:
-    """Kill a worker of so many servers."""
-    answered, its_own, others, fewest = 0, 0, 0, 2
-    rates = []
+    """Kill a worker of so many servers, each followed by one of which none is killed."""
+    killed: list[Life] = []
+    whole: list[Life] = []
+    fewest = 2
     for _ in range(fault.size):
-        with serve(fault.subject, rows=ROWS, workers=2) as target:
-            moments, killed, lost, strange = asyncio.run(load(target))
-            fewest = min(fewest, len(target.workers()))
-        answered += len(moments)
-        its_own += lost
-        others += strange
-        rates.append(Rates(sorted(moments), killed))
-    figures = {
-        "kills": fault.size,
-        "answered": answered,
-        "failed, of the victim's connections": its_own,
-        "failed, of others": others,
-        "slowest return to 90 % of the rate before, s": max(rate.return_seconds for rate in rates),
-        "lowest rate meanwhile, against before": min(rate.fallen for rate in rates),
-        "workers at the end, fewest": fewest,
+        for kills, lives in (True, killed), (False, whole):
+            with serve(fault.subject, rows=ROWS, workers=2) as target:
+                lives.append(asyncio.run(load(target, kills=kills)))
+                fewest = min(fewest, len(target.workers()))
+    return FaultResult(fault=fault, figures=figures_of(killed, whole) | {"workers at the end, fewest": fewest})
+
+
+def figures_of(killed: list[Life], whole: list[Life]) -> dict[str, float]:
+    """Return what the kills did, and what happened without any."""
+    return {
+        "kills": len(killed),
+        "answered": sum(len(life.moments) for life in killed),
+        "failed, of the victim's connections": sum(life.its_own for life in killed),
+        "failed, of others": sum(life.others for life in killed),
+        "rate within 2 s, against before": share(killed, 0.0, BACK),
+        "rate from 2 s to 8 s, against before": share(killed, BACK, AFTER),
+        "slowest of these seconds, mean of all kills": slowest(killed),
+        "from 2 s to 8 s, nothing killed": share(whole, BACK, AFTER),
+        "slowest of these seconds, nothing killed": slowest(whole),
     }
-    return FaultResult(fault=fault, figures=figures)
+
+
+def share(lives: list[Life], start: float, end: float) -> float:
+    """Return the rate of all lives together between two moments, as a share of that before the kill."""
+    return sum(life.rate(start, end) for life in lives) / sum(life.rate(-BEFORE, 0.0) for life in lives)
+
+
+def slowest(lives: list[Life]) -> float:
+    """Return the lowest rate of a second from that on in which it is to be full, of all lives together."""
+    return min(share(lives, second, second + 1) for second in range(round(BACK), round(AFTER)))

@@ -9,7 +9,7 @@ import pytest
 from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
 from benchmarks.faults.calls import Item, answers_to, sort
 from benchmarks.faults.client import Answered, Seen
-from benchmarks.faults.kills import AFTER, STEP, Rates
+from benchmarks.faults.kills import Life, figures_of, share, slowest
 from benchmarks.faults.overload import recovery
 from benchmarks.faults.plan import NONE, SCENARIOS
 from benchmarks.faults.result import Fault, Subject
@@ -94,15 +94,21 @@ def test_recovery() -> None:
     assert recovery(calm, Seen(dense)) == 0.0
 
 
-def test_the_full_rate() -> None:
-    """It is back with the first full second after the slowest one; without one it never is."""
-    steady = [number / 100 for number in range(round(100 * (3 + AFTER)))]
-    assert Rates(steady, 3.0).return_seconds == 0.0
-    assert Rates(steady, 3.0).fallen == pytest.approx(1.0, abs=0.02)
-    gap = [moment for moment in steady if not 3.0 < moment < 3.75]
-    assert Rates(gap, 3.0).return_seconds == pytest.approx(0.7, abs=STEP)
-    assert Rates(gap, 3.0).fallen == pytest.approx(0.25, abs=0.02)
-    late = [moment for moment in steady if not 4.0 < moment < 4.75]  # the kill itself is not seen at once
-    assert Rates(late, 3.0).return_seconds == pytest.approx(1.7, abs=STEP)
-    half = [moment for number, moment in enumerate(steady) if moment < 3.0 or number % 2]
-    assert Rates(half, 3.0).return_seconds == AFTER
+def test_rates_around_a_kill() -> None:
+    """They are of all kills together, as a share of the rate before; the slowest second is one from 2 s on."""
+    steady = Life([number / 100 for number in range(-600, 800)])
+    half = Life([moment for number, moment in enumerate(steady.moments) if moment < 0 or number % 2])
+    gap = Life([moment for moment in steady.moments if not 3 <= moment < 4])
+    down = Life([moment for moment in steady.moments if not 0 <= moment < 1], its_own=3, others=1)
+    assert share([steady], 2, 8) == slowest([steady]) == 1.0
+    assert share([half], 2, 8) == slowest([half]) == 0.5
+    assert share([gap], 2, 8) == pytest.approx(5 / 6)
+    assert share([gap, steady], 2, 8) == pytest.approx(11 / 12)
+    assert slowest([gap]) == 0.0
+    assert slowest([gap, steady]) == 0.5
+    found = figures_of([down, steady], [half, half])
+    assert (found["failed, of the victim's connections"], found["failed, of others"]) == (3, 1)
+    assert (found["kills"], found["answered"]) == (2, 2 * 1400 - 100)
+    assert found["rate within 2 s, against before"] == pytest.approx(0.75)
+    assert found["rate from 2 s to 8 s, against before"] == 1.0
+    assert found["from 2 s to 8 s, nothing killed"] == found["slowest of these seconds, nothing killed"] == 0.5
