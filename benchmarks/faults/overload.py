@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import time
 from collections import Counter
 from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.fresh import MeasurementError
 
 from .client import GAVE_UP, OK, Client, LostError, Seen, open_loop
-from .result import Fault, FaultResult
+from .result import OURS, Fault, FaultResult
 from .servers import Target, serve
 
 ROWS = 2
@@ -80,6 +84,7 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
     good, _ = await closed_loop(target, 4 * ROWS, CALM_SECONDS, waits=False)
     capacity = good / CALM_SECONDS
     busy = (target.usage().cpu_seconds - before.cpu_seconds) / CALM_SECONDS
+    calm_batches = await decisions(target)
     data = target.request()
     calm = await open_loop(target.port, CALM * capacity, CALM_SECONDS, fault.seed, data=data)
     # What it needs for so many connections is no growth.
@@ -92,6 +97,7 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
     await asyncio.sleep(fault.size)  # what was sent by then is still answered while it is calm again
     memory.cancel()
     end = target.usage()
+    batches = await decisions(target)
     looks = await memory
     again = CALM * capacity, CALM_SECONDS, fault.seed + 1
     after = await open_loop(target.port, *again, data=data, patience=PATIENCE)
@@ -112,6 +118,9 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
         p99 = quantiles(seen.latencies, n=100)[-1]
         figures["p99 of answers, s"] = p99
         figures["the same, against queue time + 2 batches"] = p99 / ((QUEUE + 2 * ROWS) / capacity)
+    if batches:
+        figures["from batch to batch, while it was calm, ms"] = 1000 * interval(calm_batches)
+        figures["from batch to batch, ms"] = 1000 * interval(batches)
     if refused:
         figures["a refusal takes, median, ms"] = 1000 * median(refusal.seconds for refusal in seen.refusals)
         spent = (end.cpu_seconds - start.cpu_seconds) / fault.size - busy
@@ -120,6 +129,24 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
     figures["memory grew after the first quarter, MB"] = (quarter[-1] - quarter[0]) / 1e6
     figures["as before after, s"] = recovery(calm, after)
     return figures
+
+
+async def decisions(target: Target) -> list[dict[str, Any]]:
+    """Return the last decisions of a server; of a peer's: none."""
+    if target.subject not in OURS:
+        return []
+    client = Client(target.port)
+    answer = await client.ask(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.close()
+    if answer is None or answer.status != OK:
+        msg = f"no statistics: {answer}"
+        raise MeasurementError(msg)
+    return list(json.loads(answer.body)["decisions"])
+
+
+def interval(decisions: list[dict[str, Any]]) -> float:
+    """Return the mean seconds from the start of a batch to the start of the next one."""
+    return float(decisions[-1]["time"] - decisions[0]["time"]) / (len(decisions) - 1)
 
 
 async def look_at_memory(target: Target) -> list[int]:

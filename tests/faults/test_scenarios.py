@@ -10,7 +10,7 @@ from batchers import BatcherStoppedError, DeadlineExceededError, QueueFullError
 from benchmarks.faults.calls import Item, answers_to, sort
 from benchmarks.faults.client import Answered, Seen
 from benchmarks.faults.kills import Life, figures_of, share, slowest
-from benchmarks.faults.overload import recovery
+from benchmarks.faults.overload import interval, recovery
 from benchmarks.faults.plan import NONE, SCENARIOS
 from benchmarks.faults.result import Fault, Subject
 from tests.faults.whole import SEEDS
@@ -92,6 +92,11 @@ def test_recovery() -> None:
     dense = [Answered(number / 100, 200, 0.01, "") for number in range(600)]
     dense[550] = dense[550]._replace(seconds=0.5)
     assert recovery(calm, Seen(dense)) == 0.0
+
+
+def test_from_batch_to_batch() -> None:
+    """It is the mean over all of them."""
+    assert interval([{"time": 5.0}, {"time": 5.5}, {"time": 7.0}]) == 1.0
 
 
 def test_rates_around_a_kill() -> None:
