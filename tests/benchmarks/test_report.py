@@ -298,7 +298,7 @@ def test_promises(elsewhere: Path) -> None:
     assert " 1 were not kept:\n" in fault_tables.promise_sentence("full")
     results.path_of("faults/kill-threading", "full").unlink()
     told = fault_tables.promise_sentence("full")
-    assert told.endswith("\nNot measured: batchers, threading, kill -9 of one of two workers, 20 clients.\n")
+    assert told.endswith("\nNot measured: batchers, threading, kill -9 of one of two workers, 200 clients.\n")
 
 
 def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
