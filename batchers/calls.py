@@ -95,8 +95,14 @@ def invoke_here(mark: int, function: Callable[[list[Any]], Any], batch: Batch[An
 
 
 def interrupt(batch: Batch[Any] | None) -> None:
-    """Cancel what runs a batch that was given up, if it is a task. A thread cannot be interrupted."""
-    if batch is not None and isinstance(batch.where, asyncio.Task):
+    """Log where a batch hangs that was given up, and cancel what runs it, if it is a task: no thread can be."""
+    if batch is None:
+        return
+    where, stack = stack_of(batch)
+    logger.error(
+        "A batch of %d was given up after its batch_timeout, %s:\n%s", len(batch.tickets), where, "".join(stack)
+    )
+    if isinstance(batch.where, asyncio.Task):
         tell(batch.where.get_loop(), batch.where.cancel)
 
 

@@ -24,7 +24,7 @@ from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
 from .predictions import Endpoint, Front, Handed
 from .problems import ROW
-from .process import close_slow_heads, drain_on_sigterm, running_server, say_if_it_failed
+from .process import close_slow_heads, drain_on_signals, running_server, say_if_it_failed
 from .settings import Settings, read_settings
 
 logger = logging.getLogger("uvicorn.error")
@@ -44,6 +44,7 @@ class Service:
         self.settings = settings
         self.draining = False
         self._loaded = False
+        self._end: asyncio.Task[None] | None = None
         self.problem = ""
         self.model: Predictor | None = None
         self.batcher: Batcher[list[float], float] = create_batcher(
@@ -73,9 +74,13 @@ class Service:
         return self._loaded and not self.draining and self.batcher.healthy
 
     async def stop(self) -> None:
-        """Answer what was accepted, then end."""
+        """Answer what was accepted, then end; what has no answer when the time for it is over gets 503."""
         self.draining = True
-        await self.batcher.stop()
+        await self.batcher.stop(timeout=self.settings.drain_timeout)
+
+    def give_up(self) -> None:
+        """Answer 503 to all who still wait for a batch. On the event loop."""
+        self._end = asyncio.create_task(self.batcher.stop(force=True, timeout=0.0))
 
     def _predict(self, rows: list[list[float]]) -> list[Any]:
         if self.model is None:
@@ -125,7 +130,7 @@ def create_app(settings: Settings) -> Front:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         server = running_server()
         if server is not None:
-            drain_on_sigterm(server, service, settings.drain_delay)
+            drain_on_signals(server, service, settings.drain_delay, settings.drain_timeout)
         try:
             await service.start()
             async with _slow_heads_closed(server, settings.head_timeout):
@@ -202,10 +207,12 @@ def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
 def _add_operations(api: FastAPI, service: Service) -> None:
     registry = make_registry(service.batcher.stats)
 
-    @api.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Answer as long as the process lives."""
-        return {"status": "alive"}
+    @api.get("/healthz", responses={503: {"description": "So many batches hang that only a restart helps."}})
+    async def healthz() -> JSONResponse:
+        """Answer 200 as long as the process can serve, now or later."""
+        if service.batcher.healthy:
+            return JSONResponse({"status": "alive"})
+        return JSONResponse({"status": "stuck"}, 503)
 
     @api.get("/readyz", responses={503: {"description": "Starting or stopping."}})
     async def readyz() -> JSONResponse:

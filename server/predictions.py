@@ -14,6 +14,7 @@ from typing import Protocol
 from fastapi import FastAPI, Response
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchers import BatcherStoppedError, BatchTimeoutError, DeadlineExceededError, QueueFullError
@@ -43,6 +44,8 @@ SAFETY = (
 
 CLOSE = (b"connection", b"close")
 """The header that tells a client to come back on another connection, to a server that goes on."""
+
+FAILED = 500
 
 PATIENCE = 0.02
 """Seconds after which a request that still waits looks whether its client is still there."""
@@ -210,7 +213,7 @@ class Handed(Response):
 class Front:
     """An ASGI app in front of the API: it answers what is posted to a few paths, and hands on the rest.
 
-    It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains.
+    It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains and where the app has failed.
     """
 
     def __init__(
@@ -223,17 +226,24 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server."""
-        headers = (*SAFETY, CLOSE) if self._drains() else SAFETY
+        drains = self._drains()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
+                closes = drains or message["status"] == FAILED
+                message["headers"] = [*message["headers"], *SAFETY, *((CLOSE,) if closes else ())]
             await send(message)
 
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self._endpoints.get(_route_path(scope))
             if endpoint is not None:
-                await endpoint(scope, receive, send_with_headers)
+                try:
+                    await endpoint(scope, receive, send_with_headers)
+                except Exception:
+                    # Raised on, for uvicorn's log; but its own answer would have none of the headers.
+                    await PlainTextResponse("Internal Server Error", FAILED)(scope, receive, send_with_headers)
+                    raise
                 return
         await self.api(scope, receive, send_with_headers)
 

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from math import ceil
 from types import FrameType
 from typing import Any, Protocol
 
@@ -23,6 +24,10 @@ class Drains(Protocol):
 
     draining: bool
 
+    def give_up(self) -> None:
+        """Tell all who still wait that they wait for nothing."""
+        ...
+
 
 def running_server() -> uvicorn.Server | None:
     """Return the uvicorn that runs this app, known by its handler of SIGTERM; None where there is none."""
@@ -32,19 +37,28 @@ def running_server() -> uvicorn.Server | None:
     return server if isinstance(server, uvicorn.Server) else None
 
 
-def drain_on_sigterm(server: uvicorn.Server, service: Drains, delay: float) -> None:
+def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, timeout: float) -> None:
     """Let SIGTERM take the server out of service first, and end it with status 0 when it has drained.
 
     For `delay` seconds `/readyz` says 503 and answers close their connections, so that whoever sends requests can
     go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn raises the signal
     that it got: SIGTERM would end the process as killed, SIGINT ends it as done. So it is told of a SIGINT.
+
+    `timeout` seconds after the stop began, by SIGTERM or SIGINT, the service gives up. Two seconds later, or after
+    uvicorn's own --timeout-graceful-shutdown, uvicorn waits no more for those that did not end even then.
     """
+    if server.config.timeout_graceful_shutdown is None:
+        server.config.timeout_graceful_shutdown = ceil(timeout) + 2
     loop = asyncio.get_running_loop()
     handler: Callable[[int, FrameType | None], object] = server.handle_exit
 
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        handler(signal.SIGINT, frame)
+        loop.call_soon_threadsafe(loop.call_later, timeout, service.give_up)
+
     def end() -> None:
         if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not
-            handler(signal.SIGINT, None)
+            interrupt(signal.SIGINT, None)
 
     def drain(_: int, __: FrameType | None) -> None:
         if service.draining or not delay or not server.started:  # before the start nobody has to go elsewhere
@@ -54,6 +68,7 @@ def drain_on_sigterm(server: uvicorn.Server, service: Drains, delay: float) -> N
             loop.call_soon_threadsafe(loop.call_later, delay, end)
 
     signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="a number of seconds, 0 or more"
     )
+    drain_timeout: Seconds = Field(20.0, description="a number of seconds above 0")
     max_body_size: Annotated[int, Field(ge=1)] = Field(65_536, description="a whole number of bytes, 1 or more")
     body_timeout: Seconds = Field(0.9, description="a number of seconds above 0")
     head_timeout: Seconds = Field(10.0, description="a number of seconds above 0")

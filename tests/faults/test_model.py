@@ -52,7 +52,7 @@ async def test_a_model_that_fails_now_and_then(backend: str) -> None:
 
 
 async def test_a_model_that_hangs(backend: str) -> None:
-    """Its callers get 504, others are served; when too many hang, readiness turns red and all are told at once."""
+    """Its callers get 504, others are served; when too many hang, both probes turn red and all are told."""
     with faulty(backend, "hang", BATCHER_BATCH_TIMEOUT="0.3") as server:
         client = Client(server.port)
         for number in range(4):
@@ -68,7 +68,10 @@ async def test_a_model_that_hangs(backend: str) -> None:
         assert refused.status == 504
         async with httpx.AsyncClient(base_url=server.url) as web:
             assert (await web.get("/readyz")).status_code == 503
-            assert (await web.get("/healthz")).status_code == 200
+            assert (await web.get("/healthz")).status_code == 503
         client.close()
+        told = [line for line in server.log if "was given up" in line]
+        assert len(told) == 4
+        assert any("threading.Event().wait()" in line for line in server.log), server.log
         server.terminate()
         assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
 from contextlib import suppress
 
 import httpx
@@ -67,7 +68,7 @@ async def test_sigterm_with_time_to_leave(backend: str, workers: str, seed: int)
 
 async def test_sigterm_twice(backend: str) -> None:
     """The second one ends the time to leave, and what was accepted is answered all the same."""
-    settings = {"BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_DRAIN_DELAY": "30"}
+    settings = {"BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_DRAIN_DELAY": "600"}
     with faulty(backend, **settings) as server:
         clients = [Client(server.port) for _ in range(30)]
         tasks = [asyncio.create_task(client.ask(request())) for client in clients]
@@ -96,6 +97,50 @@ async def test_sigterm_during_a_batch_that_hangs(backend: str) -> None:
         assert answer.status == 504
         assert await asyncio.to_thread(server.wait) == 0
         client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_nothing_ends(backend: str, number: signal.Signals) -> None:
+    """Without any limit of its own: those who wait for a batch are told when the drain has taken too long.
+
+    A client that reads nothing cannot keep the process.
+    """
+    with faulty(backend, "hang", BATCHER_DRAIN_TIMEOUT="0.5") as server, socket.socket() as deaf:
+        clients = [Client(server.port) for _ in range(2)]
+        rows = request(FAULT_ROW), request()
+        tasks = []
+        for client, row in zip(clients, rows, strict=True):
+            tasks.append(asyncio.create_task(client.ask(row)))
+            while not client.local_port:
+                await asyncio.sleep(0)
+        while (stats := await server.stats())["running"] + stats["queued"] < 2:
+            pass
+        deaf.connect(("127.0.0.1", server.port))
+        deaf.setblocking(False)
+        with suppress(BlockingIOError):  # what it asks for fills all buffers
+            while True:
+                deaf.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        server.process.send_signal(number)
+        for answer in await asyncio.gather(*tasks):
+            assert answer is not None
+            assert answer.status == 503
+            assert "retry-after" in answer.headers
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_sigint_twice(backend: str) -> None:
+    """The second one ends the server by force, whatever hangs."""
+    with faulty(backend, "hang") as server:
+        client = Client(server.port)
+        task = asyncio.create_task(client.ask(request(FAULT_ROW)))
+        while not (await server.stats())["running"]:
+            pass
+        server.process.send_signal(signal.SIGINT)
+        await until(lambda: any("Waiting for" in line for line in server.log))
+        server.process.send_signal(signal.SIGINT)
+        with suppress(LostError):
+            await task
+        assert await asyncio.to_thread(server.wait) in {0, -signal.SIGINT}
 
 
 async def test_one_of_two_workers_is_killed(backend: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,11 @@ def scope_of(*headers: tuple[bytes, bytes], **more: object) -> dict[str, Any]:
 
 
 async def ask(
-    app: Any, *parts: bytes, headers: tuple[tuple[bytes, bytes], ...] = (JSON,), **more: object
+    app: Any,
+    *parts: bytes,
+    headers: tuple[tuple[bytes, bytes], ...] = (JSON,),
+    raises: type[Exception] | None = None,
+    **more: object,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Post a body in parts; without parts the client leaves."""
     messages: list[dict[str, Any]] = [
@@ -48,7 +53,8 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app(scope_of(*headers, **more), receive, send)
+    with pytest.raises(raises) if raises else nullcontext():
+        await app(scope_of(*headers, **more), receive, send)
     if not sent:
         return 0, {}, b""
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(each.get("body", b"") for each in sent)
@@ -167,12 +173,27 @@ async def test_times_that_are_none(text: bytes) -> None:
 async def test_every_answer_is_safe() -> None:
     """Of the routes, of the API, and of what neither knows; while it drains they close the connection, too."""
     drains = False
-    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)}, lambda: drains)
+    api = FastAPI()
+
+    async def fail(row: list[float], *, timeout: float | None) -> float:
+        raise KeyError(row, timeout)
+
+    @api.post("/fails-too")
+    async def fails() -> None:
+        raise KeyError
+
+    endpoints = {"/p": Endpoint(total, LIMIT, 1.0), "/fails": Endpoint(fail, LIMIT, 1.0)}
+    front = Front(api, endpoints, lambda: drains)
     for path in ("/p", "/openapi.json", "/nowhere"):
         _, headers, _ = await ask(front, BODY, path=path)
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert headers[b"cache-control"] == b"no-store"
         assert b"connection" not in headers
+    for path in ("/fails", "/fails-too"):
+        status, headers, text = await ask(front, BODY, path=path, raises=KeyError)
+        assert (status, text) == (500, b"Internal Server Error")
+        assert headers[b"x-content-type-options"] == b"nosniff"
+        assert headers[b"connection"] == b"close"
     drains = True
     assert (await ask(front, BODY, path="/p"))[1][b"connection"] == b"close"
 

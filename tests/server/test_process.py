@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.process import close_slow_heads, drain_on_sigterm, running_server, say_if_it_failed
+from server.process import close_slow_heads, drain_on_signals, running_server, say_if_it_failed
 from tests.support.clocks import VirtualLoop
 
 LIMIT = 8.0
@@ -127,36 +127,81 @@ def test_no_uvicorn_runs_here() -> None:
 
 
 @dataclass
+class Config:
+    """Of uvicorn, as far as it is changed."""
+
+    timeout_graceful_shutdown: int | None = None
+
+
+@dataclass
 class Draining:
-    """A server that can be told to end, and what it is asked."""
+    """A server that can be told to end, and what becomes of it when."""
 
     started: bool
+    config: Config = field(default_factory=Config)
     should_exit: bool = False
     draining: bool = False
-    signals: list[int] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    gives_up: list[float] = field(default_factory=list)
 
     def handle_exit(self, number: int, _: object) -> None:
-        self.signals.append(number)
+        assert number == signal.SIGINT
+        self.should_exit = True
+        self.ends.append(asyncio.get_running_loop().time())
+
+    def give_up(self) -> None:
+        self.gives_up.append(asyncio.get_running_loop().time())
+
+
+def drained(
+    started: bool, delay: float, signals: dict[float, signal.Signals], graceful: int | None = None
+) -> Draining:
+    """Send signals at these times to a server that may drain for so long, and for 16 s after that."""
+    server = Draining(started, Config(graceful))
+
+    async def scenario() -> None:
+        anything: Any = server
+        drain_on_signals(anything, anything, delay, 16.0)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for moment, number in signals.items():
+            loop.call_at(start + moment, signal.raise_signal, number)
+        await asyncio.sleep(1000.0)
+        server.ends = [moment - start for moment in server.ends]
+        server.gives_up = [moment - start for moment in server.gives_up]
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(scenario())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return server
 
 
 @pytest.mark.parametrize(("started", "delay", "ends"), [(False, 8.0, 0.0), (True, 8.0, 8.0), (True, 0.0, 0.0)])
 def test_when_sigterm_ends_the_server(started: bool, delay: float, ends: float) -> None:
     """After the time to leave, but at once while it starts: nobody is there yet to go elsewhere."""
+    server = drained(started, delay, {0.0: signal.SIGTERM})
+    assert server.draining is (ends > 0)
+    assert (server.ends, server.gives_up) == ([ends], [ends + 16.0])
 
-    async def scenario() -> float:
-        server: Any = Draining(started)
-        drain_on_sigterm(server, server, delay)
-        signal.raise_signal(signal.SIGTERM)
-        while not server.signals:
-            await asyncio.sleep(1.0)
-        assert server.signals == [signal.SIGINT]
-        assert server.draining is (ends > 0)
-        return asyncio.get_running_loop().time()
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            start = runner.get_loop().time()
-            assert runner.run(scenario()) - start == ends
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_a_second_sigterm() -> None:
+    """It ends the time to leave, and the end of that time does nothing more; nor does a third one."""
+    server = drained(True, 8.0, {0.0: signal.SIGTERM, 2.0: signal.SIGTERM, 3.0: signal.SIGTERM})
+    assert (server.ends, server.gives_up) == ([2.0], [18.0])
+
+
+def test_sigint_in_the_time_to_leave() -> None:
+    """It goes to uvicorn, each of them: the second one ends the server by force."""
+    server = drained(True, 8.0, {0.0: signal.SIGTERM, 2.0: signal.SIGINT, 3.0: signal.SIGINT})
+    assert server.ends == [2.0, 3.0]
+    assert server.gives_up[0] == 18.0
+
+
+def test_how_long_uvicorn_waits() -> None:
+    """For the time to give up and two seconds more, if nobody has told it another time."""
+    assert drained(True, 0.0, {}).config.timeout_graceful_shutdown == 18
+    assert drained(True, 0.0, {}, graceful=5).config.timeout_graceful_shutdown == 5

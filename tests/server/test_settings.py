@@ -90,6 +90,7 @@ def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BATCHER_HEAD_TIMEOUT", "0", "above 0"),
         ("BATCHER_BATCH_TIMEOUT", "0", "above 0"),
         ("BATCHER_DRAIN_DELAY", "-1", "0 or more"),
+        ("BATCHER_DRAIN_TIMEOUT", "0", "above 0"),
         ("BATCHER_TIMEOUT", "", "above 0; unset: no limit"),
         ("BATCHER_TIMEOUT", "0", "above 0"),
         ("MODEL_CALL", "fast", "compiled, keras or emulated"),
