@@ -22,25 +22,26 @@ def options_of(chance: random.Random) -> dict[str, Any]:
         "concurrency": chance.choice([1, 2, 3]),
         "max_queue_size": chance.choice([5, 100]),
         "timeout": chance.choice([None, 0.05]),
+        "batch_timeout": chance.choice([None, None, 0.01]),
         "on_error": chance.choice(["fail", "bisect"]),
         "group_by": chance.choice([None, lambda item: item % 2]),
     }
 
 
 def play(time: VirtualTime, seed: int) -> tuple[list[tuple[float, list[int]]], dict[int, str]]:
-    """Return when which batch ended, in order, and what became of each item."""
+    """Return when which batch started, in order, and what became of each item."""
     chance = random.Random(seed)
     options = options_of(chance)
     batches: list[tuple[float, list[int]]] = []
     became: dict[int, str] = {}
 
     def function(items: list[int]) -> list[int]:
-        batches.append((round(time.now(), 9), sorted(items)))
         if any(item % 17 == 3 for item in items):
             raise ValueError(items)
         return items
 
     def seconds(items: list[int]) -> float:
+        batches.append((round(time.now(), 9), list(items)))
         return 0.003 + 0.0011 * len(items) + 0.0001 * (items[0] % 5)
 
     async def call(batcher: Any, item: int, priority: int, timeout: float | None) -> None:
@@ -62,7 +63,7 @@ def play(time: VirtualTime, seed: int) -> tuple[list[tuple[float, list[int]]], d
             deed = chance.random()
             if deed < 0.1 and tasks:
                 chance.choice(tasks).cancel()
-            elif deed < 0.105 and stopping is None and item > 100:
+            elif deed < 0.12 and stopping is None and item > 100:
                 stopping = asyncio.create_task(batcher.stop(force=chance.random() < 0.5))
             else:
                 timeout = chance.choice([None, None, 0.01])
