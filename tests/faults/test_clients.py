@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks.faults.client import Client, LostError, read_answer, request
+from benchmarks.faults.client import ROW, Client, LostError, read_answer, request
 from tests.faults.network import Trouble, network
 from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, whole
 from tests.support.server import Server
@@ -137,6 +137,22 @@ async def test_shapes_of_requests(impatient: Server, data: bytes, status: int | 
     assert not {code for code in statuses if code >= 500}
     writer.close()
     await before.check()
+
+
+async def test_requests_in_one_piece(backend: str) -> None:
+    """Each of them is answered, in their order, with its own prediction; the last one may be cut in the middle."""
+    with faulty(backend) as server:
+        before = await whole(server)
+        rows = [[float(number), *ROW[1:]] for number in range(20)]
+        data = b"".join(request(row) for row in rows)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(data[:-7])
+        await writer.drain()
+        writer.write(data[-7:])
+        answers = [await read_answer(reader) for _ in rows]
+        assert [(answer.status, float(answer.body)) for answer in answers] == [(200, sum(row)) for row in rows]
+        writer.close()
+        await before.check()
 
 
 async def test_a_body_without_end(slow: Server) -> None:

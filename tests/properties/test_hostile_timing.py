@@ -11,13 +11,21 @@ from typing import Any
 
 import pytest
 
-from batchers import AsyncioBatcher, Batcher, BatcherError, ThreadingBatcher
+from batchers import (
+    AsyncioBatcher,
+    Batcher,
+    BatcherError,
+    BatcherStoppedError,
+    DeadlineExceededError,
+    QueueFullError,
+    ThreadingBatcher,
+)
 
 LIVES = 30
 
 
 class RestlessCondition(threading.Condition):
-    """It wakes without a reason, before its time, and others along with the one that is meant."""
+    """It wakes without a reason, before its time or after it, and others along with the one that is meant."""
 
     chance = random.Random(0)
     failing: Callable[[], None] | None = None
@@ -30,7 +38,10 @@ class RestlessCondition(threading.Condition):
             return super().wait(0)  # for nothing
         if deed < 0.4 and timeout is not None:
             return super().wait(timeout * self.chance.random())  # early
-        return super().wait(timeout)
+        woken = super().wait(timeout)
+        if deed < 0.6:
+            super().wait(0.001)  # late
+        return woken
 
     def notify(self, n: int = 1) -> None:
         super().notify(n + self.chance.choice([0, 0, 1, 5]))
@@ -39,15 +50,18 @@ class RestlessCondition(threading.Condition):
 
 
 class RestlessLoop(asyncio.SelectorEventLoop):
-    """Its timers ring early, and what comes from other threads comes in another turn."""
+    """Its timers ring early or late, and what comes from other threads comes in another turn."""
 
     chance = random.Random(0)
 
     def call_later(  # type: ignore[override]  # any arguments
         self, delay: float, callback: Callable[..., object], *args: Any, **more: Any
     ) -> asyncio.TimerHandle:
-        if self.chance.random() < 0.5:
+        deed = self.chance.random()
+        if deed < 0.5:
             delay *= self.chance.random()
+        elif deed < 0.7:
+            delay += 0.002
         return super().call_later(delay, callback, *args, **more)
 
     def call_soon_threadsafe(  # type: ignore[override]  # as above
@@ -158,26 +172,33 @@ def test_every_call_ends(kind: type[Batcher[int, int]], flavour: str, seed: int)
             max_batch_size=5,
             concurrency=chance.choice([1, 3]),
             max_queue_time=chance.choice([None, 0.001]),
-            timeout=30.0,
+            max_queue_size=chance.choice([1000, 8]),
+            timeout=chance.choice([30.0, 0.01]),
             batch_timeout=30.0,
         )
         tasks = []
+        stop = chance.choice([None, 90])
+        stopping = None
         for item in range(120):
             tasks.append(asyncio.create_task(batcher.process(item)))
+            if item == stop:
+                stopping = asyncio.create_task(batcher.stop(force=chance.random() < 0.5))
             if chance.random() < 0.3:
                 await asyncio.sleep(0)
             if chance.random() < 0.1:
                 chance.choice(tasks).cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-        await batcher.stop()
+        await (batcher.stop() if stopping is None else stopping)
+        causes = (asyncio.CancelledError, ValueError, QueueFullError, DeadlineExceededError, BatcherStoppedError)
         for item, outcome in enumerate(ended):
             if isinstance(outcome, int):
                 assert outcome == 2 * item
             else:
-                assert isinstance(outcome, (asyncio.CancelledError, ValueError)), outcome
+                assert isinstance(outcome, causes), outcome
+            assert stop is not None or not isinstance(outcome, BatcherStoppedError)
         stats = batcher.stats()
         assert stats.queued == stats.running == stats.batches_in_flight == 0
-        assert max(sizes) <= 5
+        assert max(sizes, default=0) <= 5
 
     with asyncio.Runner(loop_factory=RestlessLoop) as runner:
         runner.run(scenario())
