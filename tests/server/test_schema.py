@@ -16,10 +16,10 @@ from tests.support.server import Server, serve
 schema = schemathesis.openapi.from_dict(app.api.openapi())
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    """Give one server for all requests."""
-    with serve(MODEL_CALL="emulated") as server:
+@pytest.fixture(scope="module", params=["threading", "asyncio"])
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Give one server for all requests, with each backend."""
+    with serve(BATCHER_BACKEND=request.param, MODEL_CALL="emulated") as server:
         yield server
 
 
