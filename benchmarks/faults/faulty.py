@@ -22,7 +22,7 @@ TRIGGER = FAULT_ROW[0]
 
 TENTH = 10
 
-released = threading.Event()
+released = threading.Semaphore(0)
 
 
 class Faulty(Emulated):
@@ -41,7 +41,7 @@ class Faulty(Emulated):
                 msg = "the device is on fire"
                 raise RuntimeError(msg)
             if FAULT == "hold":
-                released.wait()
+                released.acquire()
             if FAULT == "hang":
                 threading.Event().wait()
             if FAULT == "size":
@@ -65,8 +65,8 @@ app = module.app
 
 @app.api.post("/release", include_in_schema=False)
 async def release() -> None:
-    """Let go what FAULT=hold holds, now and from now on."""
-    released.set()
+    """Let go one batch that FAULT=hold holds, or will hold."""
+    released.release()
 
 
 @app.api.get("/tasks", include_in_schema=False)

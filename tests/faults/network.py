@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 Trouble = Literal["none", "delay", "cut", "reset", "bytes", "half-open"]
+Way = Literal["there", "back"]
 
 
 @asynccontextmanager
-async def network(port: int, trouble: Trouble, seed: int) -> AsyncIterator[int]:
-    """Stand between clients and a server, with trouble on the way to the server; yield the port for clients."""
+async def network(port: int, trouble: Trouble, way: Way, seed: int) -> AsyncIterator[int]:
+    """Stand between clients and a server, with trouble on the way there or back; yield the port for clients."""
+    troubles: tuple[Trouble, Trouble] = (trouble, "none") if way == "there" else ("none", trouble)
     chance = random.Random(seed)
     connections: set[asyncio.Task[None]] = set()
 
@@ -39,7 +41,7 @@ async def network(port: int, trouble: Trouble, seed: int) -> AsyncIterator[int]:
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", port)
         try:
-            await asyncio.gather(pump(reader, back, trouble), pump(there, writer, "none"))
+            await asyncio.gather(pump(reader, back, troubles[0]), pump(there, writer, troubles[1]))
         finally:
             for each in (writer, back):
                 each.close()

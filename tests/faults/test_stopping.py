@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 
 import httpx
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.faults.client import FAULT_ROW, Client, LostError, request
-from tests.faults.whole import SEEDS, faulty, hold, whole
+from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, whole
 from tests.support.gate import until
 from tests.support.server import Server
 
@@ -143,8 +144,13 @@ async def test_sigint_twice(backend: str) -> None:
         assert await asyncio.to_thread(server.wait) in {0, -signal.SIGINT}
 
 
+def connections_of(process: psutil.Process) -> set[int]:
+    """Return the ports of the other ends of its connections."""
+    return {connection.raddr.port for connection in process.net_connections("tcp") if connection.raddr}
+
+
 async def test_one_of_two_workers_is_killed(backend: str) -> None:
-    """Only its own requests fail; another one takes its place."""
+    """While 40 clients ask: only the requests that it had are lost; another one takes its place."""
     with faulty(backend, "", "--workers", "2") as server:
         supervisor = psutil.Process(server.process.pid)
 
@@ -157,50 +163,82 @@ async def test_one_of_two_workers_is_killed(backend: str) -> None:
             return found
 
         await until(lambda: len(workers()) == 2)
-        clients = [Client(server.port) for _ in range(20)]
-        for client in clients:
-            while await client.ask(request()) is None:
-                pass  # the supervisor says that it runs before its children do
-        victim = workers()[0]
-        its_own = {connection.raddr.port for connection in victim.net_connections() if connection.raddr}
+        clients = [Client(server.port) for _ in range(40)]
+        answered = [0] * len(clients)
+        lost: set[int] = set()
+        over = False
+
+        async def ask_on(number: int) -> None:
+            client = clients[number]
+            while not over:
+                try:
+                    answer = await client.ask(request())
+                except LostError:
+                    lost.add(client.last_port)
+                else:
+                    if answer is not None:  # None: one that the victim had not accepted, or nobody yet
+                        assert answer.status == 200
+                        answered[number] += 1
+                if number % 2:
+                    client.close()
+
+        async def each_is_answered(caught: Collection[int] = ()) -> None:
+            seen = [*answered]
+
+            def fine(number: int) -> bool:
+                return answered[number] >= seen[number] + 2 or clients[number].last_port in caught
+
+            await until(lambda: all(fine(number) for number in range(len(clients))))
+
+        tasks = [asyncio.create_task(ask_on(number)) for number in range(len(clients))]
+        await each_is_answered()
+        of_each = {worker: connections_of(worker) for worker in workers()}
+        victim = max(of_each, key=lambda worker: len(of_each[worker]))
+        victim.suspend()  # so that what it has stays with it, and is under way
+        await until(lambda: victim.status() == psutil.STATUS_STOPPED)
+        its_own = connections_of(victim)
+        await each_is_answered(its_own)
+        assert not lost
         victim.kill()
-        for client in clients:
-            port = client.local_port
-            try:
-                answer = await client.ask(request())
-            except LostError:
-                assert port in its_own
-            else:
-                assert answer is None or answer.status == 200
-                assert answer is not None or port in its_own
         await until(lambda: len(workers()) == 2 and victim not in workers())
+        await each_is_answered()
+        over = True
+        await asyncio.gather(*tasks)
         for client in clients:
             client.close()
-            while (fresh := await client.ask(request())) is None:
-                pass  # the other one may still start
-            assert fresh.status == 200
-            client.close()
+        assert lost
+        assert lost <= its_own
 
 
 async def test_a_server_that_is_frozen(slow: Server) -> None:
-    """Nothing is lost, neither of what it had accepted nor of what comes meanwhile."""
+    """Nothing is lost, neither of what it had accepted nor of what comes meanwhile; time goes on for requests."""
     before = await whole(slow)
     held = await hold(slow)
     clients = [Client(slow.port) for _ in range(30)]
     tasks = [asyncio.create_task(client.ask(request())) for client in clients[:20]]
     await held.waits(20)
+    hurried = Client(slow.port)
+    late = asyncio.create_task(hurried.ask(request(headers="X-Request-Timeout: 2\r\n")))
+    while (await slow.stats())["submitted"] < WARM_UP + 22:
+        pass
     process = psutil.Process(slow.process.pid)
     slow.process.send_signal(signal.SIGSTOP)
     try:
         await until(lambda: process.status() == psutil.STATUS_STOPPED)
         tasks += [asyncio.create_task(client.ask(request())) for client in clients[20:]]
         await until(lambda: all(client.local_port for client in clients))
+        await asyncio.sleep(3.0)  # the fault
         assert not any(task.done() for task in tasks)
     finally:
         slow.process.send_signal(signal.SIGCONT)
+    for expired in (await late, await hurried.ask(request(headers="X-Request-Timeout: 0.02\r\n"))):
+        assert expired is not None
+        assert expired.status == 504
     await held.let_go()
     answers = await asyncio.gather(*tasks)
     assert {answer and answer.status for answer in answers} == {200}
-    for client in clients:
+    stats = await slow.stats()
+    assert (stats["expired"], stats["completed"]) == (2, WARM_UP + 1 + 30)
+    for client in (*clients, hurried):
         client.close()
     await before.check()

@@ -80,12 +80,17 @@ class Held:
 
     async def let_go(self) -> None:
         """Let all that waits run."""
-        async with httpx.AsyncClient(base_url=self.server.url) as web:
-            assert (await web.post("/release")).status_code == 200
+        await release(self.server)
         answer = await self.first
         assert answer is not None
         assert answer.status == 200
         self.client.close()
+
+
+async def release(server: Server) -> None:
+    """Let one batch go that is held."""
+    async with httpx.AsyncClient(base_url=server.url) as web:
+        assert (await web.post("/release")).status_code == 200
 
 
 async def hold(server: Server) -> Held:
