@@ -226,12 +226,11 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server."""
-        drains = self._drains()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
-                closes = drains or message["status"] == FAILED
+                closes = self._drains() or message["status"] == FAILED
                 message["headers"] = [*message["headers"], *SAFETY, *((CLOSE,) if closes else ())]
             await send(message)
 

@@ -198,6 +198,20 @@ async def test_every_answer_is_safe() -> None:
     assert (await ask(front, BODY, path="/p"))[1][b"connection"] == b"close"
 
 
+async def test_a_drain_that_begins_while_a_request_waits() -> None:
+    """Its client is told so in its answer: it may have nothing to send until the listener is closed."""
+    drains = False
+
+    async def predict(row: list[float], *, timeout: float | None) -> float:
+        nonlocal drains
+        drains = True
+        return await total(row, timeout=timeout)
+
+    front = Front(FastAPI(), {"/p": Endpoint(predict, LIMIT, 1.0)}, lambda: drains)
+    status, headers, _ = await ask(front, BODY, path="/p")
+    assert (status, headers[b"connection"]) == (200, b"close")
+
+
 async def test_a_client_that_stalls() -> None:
     """It is told, and the connection ends, because the rest may still come."""
     sent: list[Any] = []
