@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,6 +36,9 @@ puts concurrent requests into one batch. Both take a JSON array of {FEATURES} fi
 JSON number.
 """
 
+CALLS_ALONE = 40
+"""Calls of the model for one request alone at most, at a time: as many as FastAPI has threads for."""
+
 
 class Service:
     """What lives as long as the server: the model and its batcher."""
@@ -47,6 +51,8 @@ class Service:
         self._end: asyncio.Task[None] | None = None
         self.problem = ""
         self.model: Predictor | None = None
+        # Not FastAPI's own threads: they count a call as over when its request is, though its thread still runs.
+        self._alone = ThreadPoolExecutor(CALLS_ALONE, "predict alone")
         self.batcher: Batcher[list[float], float] = create_batcher(
             settings.backend, self._predict, **settings.batcher_options()
         )
@@ -77,6 +83,7 @@ class Service:
         """Answer what was accepted, then end; what has no answer when the time for it is over gets 503."""
         self.draining = True
         await self.batcher.stop(timeout=self.settings.drain_timeout)
+        self._alone.shutdown(wait=False, cancel_futures=True)
 
     def give_up(self) -> None:
         """Answer 503 to all who still wait for a batch. On the event loop."""
@@ -92,7 +99,8 @@ class Service:
         """Call the model for one row, in a thread, as most servers do."""
         try:
             async with asyncio.timeout(timeout):
-                (answer,) = await run_in_threadpool(self._predict, [row])
+                loop = asyncio.get_running_loop()
+                (answer,) = await loop.run_in_executor(self._alone, self._predict, [row])
         except TimeoutError as error:
             raise DeadlineExceededError(str(error)) from None
         if isinstance(answer, Exception):

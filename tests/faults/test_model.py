@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import psutil
 import pytest
 
 from benchmarks.faults.client import FAULT_ROW, Client, request
-from tests.faults.whole import WARM_UP, faulty, whole
+from tests.faults.whole import WARM_UP, faulty, release, tasks_of, whole
+from tests.support.gate import until
 from tests.support.server import PATIENCE
 
 # The start of a server is no part of a test: it has a limit of its own.
@@ -49,6 +51,36 @@ async def test_a_model_that_fails_now_and_then(backend: str) -> None:
         batches = stats["batches"] - WARM_UP
         assert batches // 10 <= statuses.count(500) <= 4 * (batches // 10)
         await before.check()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_model_that_hangs_alone(backend: str, leaves: bool) -> None:
+    """Requests of `/predict` that expire, or whose clients leave, take no more threads than 40 in all."""
+    with faulty(backend, "hold") as server:
+        before = await whole(server)
+        threads = psutil.Process(server.process.pid).num_threads
+        limit = "" if leaves else "X-Request-Timeout: 0.05\r\n"
+        alone = request(FAULT_ROW, path="/predict", headers=limit)
+        for _ in range(3):
+            clients = [Client(server.port) for _ in range(100)]
+            tasks = [asyncio.create_task(client.ask(alone)) for client in clients]
+            if leaves:
+                await until(lambda: tasks_of(server) >= before.tasks + 100)
+                for client in clients:
+                    client.reset()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            assert leaves or {getattr(answer, "status", answer) for answer in found} == {504}
+            await until(lambda: tasks_of(server) <= before.tasks)
+            for client in clients:
+                client.close()
+        assert before.threads < threads() <= before.threads + 40
+        for _ in range(40):
+            await release(server)
+        client = Client(server.port)
+        answer = await client.ask(request(path="/predict"))
+        assert answer is not None
+        assert answer.status == 200
+        client.close()
 
 
 async def test_a_model_that_hangs(backend: str) -> None:
