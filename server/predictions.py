@@ -27,10 +27,11 @@ from .problems import (
     BodyTooSlowError,
     ContentTypeError,
     RequestTimeoutError,
+    UpgradeError,
     answer_to,
 )
 
-BAD_INPUT = (BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError, RequestTimeoutError)
+BAD_INPUT = (BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError, RequestTimeoutError, UpgradeError)
 REFUSALS = (NoPredictionError, QueueFullError, BatcherStoppedError, BatchTimeoutError, DeadlineExceededError)
 
 JSON = (b"content-type", b"application/json")
@@ -76,7 +77,7 @@ class Endpoint:
         """Answer one request."""
         try:
             timeout = self._look_at_headers(scope)
-            row = await self._read(receive)
+            row = await self._read(scope, receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
         except BAD_INPUT as error:
@@ -103,7 +104,7 @@ class Endpoint:
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, length]})
         await send({"type": "http.response.body", "body": body})
 
-    async def _read(self, receive: Receive) -> list[float]:
+    async def _read(self, scope: Scope, receive: Receive) -> list[float]:
         """Return the row in the body. Raises one of `BAD_INPUT`, or ClientDisconnect."""
         try:
             # A client that stalls would keep the server from stopping.
@@ -111,6 +112,8 @@ class Endpoint:
                 body = await self._body(receive)
         except TimeoutError:
             raise BodyTooSlowError from None
+        if not body and any(name == b"upgrade" for name, _ in scope["headers"]):
+            raise UpgradeError
         try:
             return ROW.validate_json(body)
         except ValidationError as error:

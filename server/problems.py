@@ -44,11 +44,15 @@ class BodyTooSlowError(Exception):
     """The body did not come in time."""
 
 
+class UpgradeError(Exception):
+    """The body was not read: with httptools uvicorn drops what follows a head that offers an upgrade."""
+
+
 class RequestTimeoutError(Exception):
     """X-Request-Timeout is no number of seconds above 0."""
 
 
-def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901 - one case for each error
+def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901, PLR0912 - one case for each error
     """Return the answer for one of these errors; others are raised on: they are defects, and a 500.
 
     `limit` is the number of bytes that a body may have.
@@ -71,6 +75,10 @@ def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901 - one
             text = "the body did not come in time: send all that its Content-Length says"
             status, detail = 408, [_problem("too_slow", ("body",), text)]
             headers["Connection"] = "close"  # the rest of the body may come at any time
+        case UpgradeError():
+            text = "the body was not read, because of Upgrade: send none, or start the server with --http h11"
+            status, detail = 422, [_problem("upgrade", ("header", "upgrade"), text)]
+            headers["Connection"] = "close"  # what comes next is the body
         case RequestTimeoutError():
             text = "must be a number of seconds above 0"
             status, detail = 422, [_problem("request_timeout", ("header", "x-request-timeout"), text)]

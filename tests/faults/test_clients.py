@@ -174,6 +174,29 @@ async def test_shapes_of_requests(impatient: Server, data: bytes, status: int | 
     await before.check()
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+async def test_a_client_that_offers_http_2(backend: str, parser: str, pieces: int) -> None:
+    """As Java's does: it is told why its body was not read, if it was not; the next client is served."""
+    offer = request(headers="Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n")
+    with faulty(backend, "", "--http", parser) as server:
+        before = await whole(server)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        end = offer.index(b"[") if pieces == 2 else len(offer)
+        writer.write(offer[:end])
+        await writer.drain()
+        await server.stats()  # a way there and back: the head has come alone
+        writer.write(offer[end:])
+        answer = await read_answer(reader)
+        if parser == "h11":
+            assert (answer.status, float(answer.body)) == (200, sum(ROW))
+        else:
+            assert (answer.status, answer.closes) == (422, True)
+            assert b"--http h11" in answer.body
+        writer.close()
+        await before.check()
+
+
 async def test_requests_in_one_piece(backend: str) -> None:
     """Each of them is answered, in their order, with its own prediction; the last one may be cut in the middle."""
     with faulty(backend) as server:
