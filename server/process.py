@@ -18,6 +18,9 @@ logger = logging.getLogger("uvicorn.error")
 LOOKS = 4
 """At connections, within the time that a head may take."""
 
+TOLD_BEFORE = 0.8
+"""The part of uvicorn's own time to drain after which those who still wait are told."""
+
 
 class Drains(Protocol):
     """What is told that the server is about to stop."""
@@ -44,11 +47,16 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
     go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn raises the signal
     that it got: SIGTERM would end the process as killed, SIGINT ends it as done. So it is told of a SIGINT.
 
-    `timeout` seconds after the stop began, by SIGTERM or SIGINT, the service gives up. Two seconds later, or after
-    uvicorn's own --timeout-graceful-shutdown, uvicorn waits no more for those that did not end even then.
+    `timeout` seconds after the stop began, by SIGTERM or SIGINT, the service gives up. Two seconds later uvicorn
+    waits no more for those that did not end even then. Where uvicorn was told another --timeout-graceful-shutdown,
+    the service gives up when four fifths of it are over, if that is earlier: uvicorn's end of a request is a 500.
+
+    uvicorn's supervisors (--workers, --reload) pass one SIGTERM on, and not a second one.
     """
     if server.config.timeout_graceful_shutdown is None:
         server.config.timeout_graceful_shutdown = ceil(timeout) + 2
+    else:
+        timeout = min(timeout, TOLD_BEFORE * server.config.timeout_graceful_shutdown)
     loop = asyncio.get_running_loop()
     handler: Callable[[int, FrameType | None], object] = server.handle_exit
 

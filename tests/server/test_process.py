@@ -205,3 +205,9 @@ def test_how_long_uvicorn_waits() -> None:
     """For the time to give up and two seconds more, if nobody has told it another time."""
     assert drained(True, 0.0, {}).config.timeout_graceful_shutdown == 18
     assert drained(True, 0.0, {}, graceful=5).config.timeout_graceful_shutdown == 5
+
+
+@pytest.mark.parametrize(("graceful", "gives_up"), [(100, 16.0), (5, 4.0)])
+def test_a_time_that_uvicorn_was_told(graceful: int, gives_up: float) -> None:
+    """Who waits is told before it is over: then uvicorn would cancel the request, and the client see 500."""
+    assert drained(True, 0.0, {0.0: signal.SIGTERM}, graceful=graceful).gives_up == [gives_up]
