@@ -151,7 +151,8 @@ def connections_of(process: psutil.Process) -> set[int]:
 
 async def test_one_of_two_workers_is_killed(backend: str) -> None:
     """While 40 clients ask: only the requests that it had are lost; another one takes its place."""
-    with faulty(backend, "", "--workers", "2") as server:
+    # The supervisor kills who does not answer it for so long: the frozen one must not be it.
+    with faulty(backend, "", "--workers", "2", "--timeout-worker-healthcheck", "10") as server:
         supervisor = psutil.Process(server.process.pid)
 
         def workers() -> list[psutil.Process]:
