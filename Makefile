@@ -12,12 +12,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-library test-pythons stress soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-nginx test-library test-pythons stress soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
-	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats them"
+	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats what depends on chance"
+	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
 	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
 	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
@@ -77,6 +78,11 @@ soak: $(VENV)/dev.installed
 test-faults: $(VENV)/dev.installed
 	@echo "== Running the fault tests"
 	@$(BIN)/python -m pytest -m fault
+
+test-nginx: $(VENV)/dev.installed
+	@command -v nginx >/dev/null || { echo "error: nginx is missing: install Debian's package nginx-light, or yours" >&2; exit 1; }
+	@echo "== Running the tests behind nginx"
+	@$(BIN)/python -m pytest -m nginx
 
 check: $(VENV)/dev.installed
 	@echo "== Checking style, types and the direction of imports"
