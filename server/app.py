@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +18,9 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchers import Batcher, DeadlineExceededError, create_batcher
+from batchers import Batcher, create_batcher
 
+from .alone import Alone
 from .metrics import make_registry
 from .model import FEATURES, ModelFileError, Predictor, load
 from .predictions import Endpoint, Front, Handed
@@ -51,8 +51,7 @@ class Service:
         self._end: asyncio.Task[None] | None = None
         self.problem = ""
         self.model: Predictor | None = None
-        # Not FastAPI's own threads: they count a call as over when its request is, though its thread still runs.
-        self._alone = ThreadPoolExecutor(CALLS_ALONE, "predict alone")
+        self.alone = Alone(self._predict, CALLS_ALONE, settings.timeout)
         self.batcher: Batcher[list[float], float] = create_batcher(
             settings.backend, self._predict, **settings.batcher_options()
         )
@@ -83,10 +82,11 @@ class Service:
         """Answer what was accepted, then end; what has no answer when the time for it is over gets 503."""
         self.draining = True
         await self.batcher.stop(timeout=self.settings.drain_timeout)
-        self._alone.shutdown(wait=False, cancel_futures=True)
+        self.alone.stop()
 
     def give_up(self) -> None:
-        """Answer 503 to all who still wait for a batch. On the event loop."""
+        """Answer 503 to all who still wait. On the event loop."""
+        self.alone.give_up()
         self._end = asyncio.create_task(self.batcher.stop(force=True, timeout=0.0))
 
     def _predict(self, rows: list[list[float]]) -> list[Any]:
@@ -94,18 +94,6 @@ class Service:
             msg = "the model is not loaded: run the app with its lifespan"
             raise RuntimeError(msg)
         return self.model.predict(rows)
-
-    async def predict_alone(self, row: list[float], *, timeout: float | None) -> float:
-        """Call the model for one row, in a thread, as most servers do."""
-        try:
-            async with asyncio.timeout(timeout):
-                loop = asyncio.get_running_loop()
-                (answer,) = await loop.run_in_executor(self._alone, self._predict, [row])
-        except TimeoutError as error:
-            raise DeadlineExceededError(str(error)) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return float(answer)
 
 
 class StartInShort:
@@ -179,22 +167,18 @@ def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
             422: {
                 "description": "The body is no JSON array of 10 finite numbers, or X-Request-Timeout no number."
             },
+            503: {"description": "The queue is full, or the server stops; see Retry-After."},
+            504: {"description": "No prediction in time."},
         },
     }
-    batch_answers: dict[int | str, dict[str, Any]] = {
-        503: {"description": "The queue is full, or the server stops; see Retry-After."},
-        504: {"description": "No prediction in time."},
-    }
     limits = service.settings.max_body_size, service.settings.body_timeout
-    alone = Endpoint(service.predict_alone, *limits)
+    alone = Endpoint(service.alone.process, *limits, service.settings.timeout)
     batched = Endpoint(service.batcher.process, *limits, service.settings.timeout)
 
     @api.post("/predict", response_model=float, **documented)
     async def predict() -> Response:
         """Call the model for this request alone."""
         return Handed(alone)
-
-    documented["responses"] = documented["responses"] | batch_answers
 
     @api.post("/optimized_predict", response_model=float, **documented)
     async def optimized_predict() -> Response:

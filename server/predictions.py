@@ -7,6 +7,7 @@ more time than everything else in a request together (decision 20).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf, isfinite
 from typing import Protocol
@@ -31,6 +32,8 @@ from .problems import (
     answer_to,
 )
 
+logger = logging.getLogger("uvicorn.error")
+
 BAD_INPUT = (BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError, RequestTimeoutError, UpgradeError)
 REFUSALS = (NoPredictionError, QueueFullError, BatcherStoppedError, BatchTimeoutError, DeadlineExceededError)
 
@@ -41,12 +44,12 @@ SAFETY = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"frame-ancestors 'none'"),
 )
-"""Headers of every answer."""
+"""Headers of every answer of the app; uvicorn's own 400, to what is no HTTP, has none of them."""
 
 CLOSE = (b"connection", b"close")
 """The header that tells a client to come back on another connection, to a server that goes on."""
 
-FAILED = 500
+BAD, FAILED = 400, 500
 
 PATIENCE = 0.02
 """Seconds after which a request that still waits looks whether its client is still there."""
@@ -80,7 +83,9 @@ class Endpoint:
             row = await self._read(scope, receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
-        except BAD_INPUT as error:
+        except (*BAD_INPUT, MemoryError) as error:
+            if isinstance(error, MemoryError):
+                logger.error("No memory for a request: MemoryError")  # noqa: TRY400 - nobody needs to know where
             await answer_to(error, self._limit)(scope, receive, send)
             return
         watch = _Watch(receive)
@@ -112,7 +117,7 @@ class Endpoint:
                 body = await self._body(receive)
         except TimeoutError:
             raise BodyTooSlowError from None
-        if not body and any(name == b"upgrade" for name, _ in scope["headers"]):
+        if not body and _offers_upgrade(scope) and _announces_body(scope):
             raise UpgradeError
         try:
             return ROW.validate_json(body)
@@ -153,6 +158,17 @@ class Endpoint:
                 raise BodyTooLargeError
             more = message.get("more_body", False)
         return bytes(body)
+
+
+def _offers_upgrade(scope: Scope) -> bool:
+    return any(name == b"upgrade" for name, _ in scope["headers"])
+
+
+def _announces_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0"))
+        for name, value in scope["headers"]
+    )
 
 
 def _seconds(text: bytes) -> float:
@@ -216,7 +232,8 @@ class Handed(Response):
 class Front:
     """An ASGI app in front of the API: it answers what is posted to a few paths, and hands on the rest.
 
-    It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains and where the app has failed.
+    It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains, where the app has failed, and
+    to refusals of requests whose body may not have been read.
     """
 
     def __init__(
@@ -232,8 +249,11 @@ class Front:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                status = message["status"]
                 # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
-                closes = self._drains() or message["status"] == FAILED
+                closes = self._drains() or status == FAILED
+                # What httptools has not read of such a request, it would take for the next one.
+                closes = closes or (status >= BAD and _offers_upgrade(scope))
                 message["headers"] = [*message["headers"], *SAFETY, *((CLOSE,) if closes else ())]
             await send(message)
 

@@ -78,7 +78,9 @@ def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901, PLR0
         case UpgradeError():
             text = "the body was not read, because of Upgrade: send none, or start the server with --http h11"
             status, detail = 422, [_problem("upgrade", ("header", "upgrade"), text)]
-            headers["Connection"] = "close"  # what comes next is the body
+        case MemoryError():
+            status, detail = 503, "no memory for this request"
+            headers |= {"Retry-After": "1", "Connection": "close"}  # the rest of the body is not read
         case RequestTimeoutError():
             text = "must be a number of seconds above 0"
             status, detail = 422, [_problem("request_timeout", ("header", "x-request-timeout"), text)]

@@ -61,6 +61,7 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
     handler: Callable[[int, FrameType | None], object] = server.handle_exit
 
     def interrupt(_: int, frame: FrameType | None) -> None:
+        service.draining = True  # with h11 uvicorn itself does not say that it closes a connection
         handler(signal.SIGINT, frame)
         loop.call_soon_threadsafe(loop.call_later, timeout, service.give_up)
 
@@ -85,6 +86,7 @@ async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
     Idle connections that were answered before are not among them: they have uvicorn's own limit.
     """
     loop = asyncio.get_running_loop()
+    http: Any = server.config.http_protocol_class  # not websockets
     since: dict[Any, tuple[object, float]] = {}
     while True:
         await asyncio.sleep(seconds / LOOKS)
@@ -92,7 +94,7 @@ async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
         seen = {}
         connections: list[Any] = list(server.server_state.connections)
         for connection in connections:
-            if not _waits_for_a_head(connection):
+            if not isinstance(connection, http) or not _waits_for_a_head(connection):
                 continue
             last, start = since.get(connection, (connection, now))
             # Another request before means that it was answered since the last look.
@@ -110,7 +112,5 @@ def say_if_it_failed(task: asyncio.Task[None]) -> None:
 
 def _waits_for_a_head(connection: Any) -> bool:  # noqa: ANN401 - of one of uvicorn's protocols
     """Whether bytes of a head, or none at all, are what has come since the last answer."""
-    if not hasattr(connection, "cycle"):
-        return False  # no HTTP
     idle = connection.timeout_keep_alive_task is not None
     return not idle and (connection.cycle is None or connection.cycle.response_complete)

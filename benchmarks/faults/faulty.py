@@ -9,6 +9,8 @@ import threading
 import time
 from itertools import count
 
+from fastapi import Request
+
 from server import app as module
 from server.model import Emulated, NoPredictionError, Predictor
 
@@ -64,9 +66,9 @@ app = module.app
 
 
 @app.api.post("/release", include_in_schema=False)
-async def release() -> None:
-    """Let go one batch that FAULT=hold holds, or will hold."""
-    released.release()
+async def release(request: Request) -> None:
+    """Let go one batch that FAULT=hold holds, or will hold; or as many as the body says, once it has come."""
+    released.release(int(await request.body() or 1))
 
 
 @app.api.get("/tasks", include_in_schema=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import get_args
 
 import psutil
 import pytest
 
-from benchmarks.faults.client import FAULT_ROW, ROW, Client, LostError, read_answer, request
+from benchmarks.faults.client import FAULT_ROW, ROW, Client, LostError, post, read_answer, request
 from tests.faults.network import Trouble, Way, network
 from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, release, whole
 from tests.support.server import Server
@@ -194,6 +195,50 @@ async def test_a_client_that_offers_http_2(backend: str, parser: str, pieces: in
             assert (answer.status, answer.closes) == (422, True)
             assert b"--http h11" in answer.body
         writer.close()
+        await before.check()
+
+
+@pytest.mark.parametrize("path", ["/optimized_predict", "/other"])
+async def test_a_body_that_looks_like_a_request(backend: str, path: str) -> None:
+    """Where it was not read, for an upgrade that was offered, it is not taken for one: there is one answer."""
+    body = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    offer = post(body, path=path, headers="X-Request-Timeout: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n")
+    with faulty(backend) as server:
+        before = await whole(server)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(offer.removesuffix(body))
+        await writer.drain()
+        await server.stats()  # a way there and back: the head has come alone
+        writer.write(body)
+        answer = await read_answer(reader)
+        assert (answer.status, answer.closes) == (404 if path == "/other" else 422, True)
+        with suppress(ConnectionError):  # a server that closes with bytes unread resets
+            assert await reader.read() == b""
+        writer.close()
+        await before.check()
+
+
+async def test_clients_that_read_nothing(backend: str) -> None:
+    """What they have asked for, and do not take, holds nobody else up; when they have left it is forgotten."""
+    with faulty(backend) as server:
+        before = await whole(server)
+        deaf = []
+        for _ in range(50):
+            raw = socket.socket()
+            raw.connect(("127.0.0.1", server.port))
+            raw.setblocking(False)
+            with suppress(BlockingIOError):  # all that goes in
+                for _ in range(100):
+                    raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            deaf.append(raw)
+        client = Client(server.port)
+        for _ in range(20):
+            answer = await client.ask(request())
+            assert answer is not None
+            assert answer.status == 200
+        client.close()
+        for raw in deaf:
+            raw.close()
         await before.check()
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.faults.client import FAULT_ROW, Client, LostError, request
-from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, whole
+from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, tasks_of, whole
 from tests.support.gate import until
 from tests.support.server import Server
 
@@ -85,6 +85,27 @@ async def test_sigterm_twice(backend: str) -> None:
             client.close()
 
 
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+@pytest.mark.parametrize("path", ["/predict", "/optimized_predict"])
+async def test_sigterm_while_requests_wait(backend: str, parser: str, path: str) -> None:
+    """Without any time to leave, too, each answer says that its connection ends: nobody uses it again."""
+    with faulty(backend, "hold", "--http", parser) as server:
+        usual = tasks_of(server)
+        clients = [Client(server.port) for _ in range(30)]
+        tasks = [asyncio.create_task(client.ask(request(FAULT_ROW, path=path))) for client in clients]
+        _, late = await asyncio.open_connection("127.0.0.1", server.port)
+        late.write(b"POST /release HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        await until(lambda: tasks_of(server) >= usual + 31)
+        server.terminate()
+        await until(lambda: any("Waiting for" in line for line in server.log))
+        late.write(b"30")
+        for answer in await asyncio.gather(*tasks):
+            assert answer is not None
+            assert (answer.status, answer.closes) == (200, True)
+        late.close()
+        assert await asyncio.to_thread(server.wait) == 0
+
+
 async def test_sigterm_during_a_batch_that_hangs(backend: str) -> None:
     """Its callers are told when its time is over, and the server ends."""
     with faulty(backend, "hang", BATCHER_BATCH_TIMEOUT="0.5") as server:
@@ -127,6 +148,23 @@ async def test_nothing_ends(backend: str, number: signal.Signals) -> None:
             assert answer.status == 503
             assert "retry-after" in answer.headers
         assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_nothing_ends_alone(backend: str) -> None:
+    """Calls of `/predict` that hang, and those that wait for their threads: all are told."""
+    with faulty(backend, "hang", BATCHER_DRAIN_TIMEOUT="0.5") as server:
+        usual = tasks_of(server)
+        clients = [Client(server.port) for _ in range(60)]
+        tasks = [asyncio.create_task(client.ask(request(FAULT_ROW, path="/predict"))) for client in clients]
+        await until(lambda: tasks_of(server) >= usual + 60)
+        server.terminate()
+        for answer in await asyncio.gather(*tasks):
+            assert answer is not None
+            assert (answer.status, answer.closes) == (503, True)
+            assert "retry-after" in answer.headers
+        await until(lambda: any("Finished server process" in line for line in server.log))
+        assert all("INFO" in line for line in server.log), server.log
+        server.process.kill()  # its threads keep it
 
 
 async def test_sigint_twice(backend: str) -> None:

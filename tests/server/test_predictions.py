@@ -212,6 +212,32 @@ async def test_a_drain_that_begins_while_a_request_waits() -> None:
     assert (status, headers[b"connection"]) == (200, b"close")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "answer"),
+    [
+        ("/p", BODY, (), (200, None)),
+        ("/p", b"", ((b"content-length", b"30"),), (422, b"close")),
+        ("/p", b"", ((b"transfer-encoding", b"chunked"),), (422, b"close")),
+        ("/p", b"", ((b"content-length", b"0"),), (422, b"close")),
+        ("/p", b"", (), (422, b"close")),
+        ("/p", b"", ((b"content-type", b"text/plain"),), (422, b"close")),
+        ("/other", b"", (), (404, b"close")),
+    ],
+)
+async def test_offers_of_an_upgrade(
+    path: str, body: bytes, headers: tuple[tuple[bytes, bytes], ...], answer: tuple[int, bytes | None]
+) -> None:
+    """A refusal ends the connection: of a body that was not read the rest would be the next request.
+
+    It blames the offer where there was to be a body.
+    """
+    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)})
+    status, found, text = await ask(front, body, path=path, headers=(*headers, (b"upgrade", b"h2c")))
+    assert (status, found.get(b"connection")) == answer
+    length = dict(headers).get(b"content-length", b"0")
+    assert (b"--http h11" in text) is (not body and (length != b"0" or b"transfer-encoding" in dict(headers)))
+
+
 async def test_a_client_that_stalls() -> None:
     """It is told, and the connection ends, because the rest may still come."""
     sent: list[Any] = []

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.faults.client import Client, LostError, request
 from server.model import MODEL_FILE, Description, Model
 from tests.support.server import PATIENCE, Connection, Server, run_to_end, serve
 
@@ -158,6 +159,7 @@ BAD_BODIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("path", ["/predict", "/optimized_predict"])
 @pytest.mark.parametrize("kind", BAD_BODIES)
+@pytest.mark.fault
 def test_bad_bodies(client: httpx.Client, path: str, kind: str) -> None:
     """A 4xx in FastAPI's shape, quickly, and nothing reaches the model."""
     answer = client.post(path, content=BAD_BODIES[kind], headers={"content-type": "application/json"})
@@ -274,36 +276,36 @@ def test_other_methods(client: httpx.Client, path: str) -> None:
 # Life and death
 
 
+@pytest.mark.fault
 async def test_sigterm_under_load(mortal: Server) -> None:
     """Every request that was accepted is answered, the status is 0, and the log is all that it says.
 
     Clients that leave or stall in the middle of their bodies change nothing of it.
     """
-    answered, refused, broken = 0, 0, 0
+    answered = [0] * 20
+    crossed: list[str] = []
 
-    async def client_loop() -> None:
-        nonlocal answered, refused, broken
-        async with httpx.AsyncClient(base_url=mortal.url, timeout=PATIENCE) as client:
-            while True:
-                try:
-                    answer = await client.post("/optimized_predict", json=EXAMPLE)
-                except httpx.ConnectError:
-                    refused += 1
-                    return
-                except httpx.TransportError:
-                    # The idle connection was closed while the request was on its way: it was not accepted.
-                    broken += 1
-                    return
-                assert answer.status_code == 200
-                answered += 1
+    async def ask_until_told(number: int) -> None:
+        client = Client(mortal.port)
+        while True:
+            try:
+                answer = await client.ask(request(EXAMPLE))
+            except LostError as error:
+                crossed.append(str(error))
+                return
+            assert answer is not None
+            assert answer.status == 200
+            answered[number] += 1
+            if answer.closes:
+                return
 
     incomplete = b"POST /optimized_predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[1"
-    clients = [asyncio.create_task(client_loop()) for _ in range(20)]
+    clients = [asyncio.create_task(ask_until_told(number)) for number in range(20)]
     with socket.create_connection(("127.0.0.1", mortal.port)) as leaver:
         leaver.sendall(incomplete)
     with socket.create_connection(("127.0.0.1", mortal.port)) as staller:
         staller.sendall(incomplete)
-        while answered < 100:
+        while min(answered) < 5:
             await asyncio.sleep(0)
         stats = await mortal.stats()
         mortal.terminate()
@@ -314,8 +316,9 @@ async def test_sigterm_under_load(mortal: Server) -> None:
 
     assert status == 0
     assert stats["queued"] + stats["running"] > 0
-    assert answered >= stats["submitted"]
-    assert refused + broken == 20
+    assert sum(answered) >= stats["submitted"]
+    # An idle connection was closed while the request was on its way: it was not accepted.
+    assert set(crossed) <= {"a kept connection ended with b'' instead of an answer"}
     assert all(line.startswith("INFO:") for line in mortal.log), mortal.log
 
 
@@ -332,17 +335,19 @@ async def test_limits_are_answers(slow: Server) -> None:
     assert alone.status_code == 200
 
 
+@pytest.mark.fault
 def test_a_bad_setting() -> None:
     """One line that names the variable and what is allowed; a status that is not 0; no traceback."""
     ended = run_to_end(BATCHER_BACKEND="foo", BATCHER_MAX_BATCH_SIZE="0")
 
-    assert ended.returncode != 0
+    assert ended.returncode == 1
     assert ended.stderr == (
         "error: BATCHER_BACKEND=foo: must be threading or asyncio; "
         "BATCHER_MAX_BATCH_SIZE=0: must be a whole number, 1 or more, or -1 for no limit\n"
     )
 
 
+@pytest.mark.fault
 def test_a_bad_model_file(tmp_path: Path) -> None:
     """The same, where only Keras can see it."""
     file = tmp_path / "model.keras"
@@ -351,7 +356,7 @@ def test_a_bad_model_file(tmp_path: Path) -> None:
     file.with_suffix(".json").write_bytes(MODEL_FILE.with_suffix(".json").read_bytes())
     ended = run_to_end(MODEL_FILE=str(file))
 
-    assert ended.returncode != 0
+    assert ended.returncode == 3
     assert "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if "error: " in line]
     assert f"MODEL_FILE={file}" in line
