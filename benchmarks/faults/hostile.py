@@ -9,9 +9,9 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from .client import Answer, Client, LostError
+from .client import Answer, Client, LostError, post
 from .result import Fault, FaultResult
-from .servers import Target, serve
+from .servers import serve
 
 ATTACKERS = 16
 NEIGHBOURS = 4
@@ -93,15 +93,15 @@ def other_encoding(chance: random.Random) -> bytes:
 KINDS = (bytes_of_any_kind, odd_numbers, odd_numbers, changed, changed, nested, other_json, other_encoding)
 
 
-async def attack(target: Target, fault: Fault) -> Counter[str]:
-    """Send so many bodies, while neighbours ask for what can be checked."""
+async def attack(port: int, path: str, fault: Fault) -> Counter[str]:
+    """Send so many bodies to this path, while neighbours ask for what can be checked."""
     found: Counter[str] = Counter()
     over = asyncio.Event()
 
     async def ask(client: Client, body: bytes) -> Answer | str:
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = await client.ask(target.post(body))
+                answer = await client.ask(post(body, path=path))
         except TimeoutError:
             client.close()
             return "no answer within a second"
@@ -111,7 +111,7 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
 
     async def attacker(number: int) -> None:
         chance = random.Random(f"{fault.seed} {number}")
-        client = Client(target.port)
+        client = Client(port)
         for _ in range(fault.size // ATTACKERS):
             answer = await ask(client, chance.choice(KINDS)(chance))
             found["bodies"] += 1
@@ -120,7 +120,7 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
 
     async def neighbour(number: int) -> None:
         chance = random.Random(f"{fault.seed} neighbour {number}")
-        client = Client(target.port)
+        client = Client(port)
         while not over.is_set():
             row = good_row(chance)
             answer = await ask(client, json.dumps(row).encode())
@@ -141,7 +141,7 @@ async def attack(target: Target, fault: Fault) -> Counter[str]:
 def run(fault: Fault) -> FaultResult:
     """Send so many bodies to one server."""
     with serve(fault.subject) as target:
-        found = asyncio.run(attack(target, fault))
+        found = asyncio.run(attack(target.port, target.path, fault))
         target.check()
     order = (
         *("bodies", "status 2xx", "status 4xx", "status 5xx", "no answer within a second"),

@@ -40,6 +40,9 @@ GROWTH = 5.0
 SETTLING, LOOK_SECONDS = 50, 0.1
 """Looks at descriptors until they are steady, and the seconds between."""
 
+DRIFT = 1.1
+"""The p99 of the last quarter over that of the first, at most."""
+
 MORE = 8
 """Descriptors, threads and tasks that may be in use at one look and not at another."""
 
@@ -167,6 +170,7 @@ def figures_of(looks: list[Look], fault: Fault) -> dict[str, float]:
         "growth of tasks": last.tasks - first.tasks,
         "p99 of the first quarter, ms": 1000 * early,
         "p99 of the last quarter, ms": 1000 * late,
+        "p99 of the last quarter, against the first": late / early,
     }
 
 
@@ -177,6 +181,7 @@ LIMITS = {
     "growth of descriptors": MORE,
     "growth of threads": MORE,
     "growth of tasks": MORE,
+    "p99 of the last quarter, against the first": DRIFT,
     "waits at the end": 0,
 }
 

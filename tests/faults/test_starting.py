@@ -52,3 +52,6 @@ async def test_a_start_under_load(backend: str, workers: str) -> None:
             return answer.status
 
         assert set(await asyncio.gather(*(ask() for _ in range(50)))) == {200}
+        if workers == "1":
+            stats = await server.stats()
+            assert (stats["queued"], stats["running"], stats["completed"]) == (0, 0, 50)
