@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
@@ -24,6 +25,9 @@ from .errors import BatcherError, BatchFunctionError, ReentrantCallError
 R = TypeVar("R")
 
 logger = logging.getLogger("batchers")
+
+PAUSE = 0.01
+"""Seconds after which something is tried again for which there was no memory."""
 
 GRACE = 1.0
 """Seconds that cancelled coroutines have to clean up."""
@@ -188,14 +192,21 @@ running_loop = asyncio._get_running_loop  # noqa: SLF001 - in `asyncio.__all__`;
 
 
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> bool:
-    """Let a loop of any thread call something soon, in a context of nobody's; return False if it is closed."""
-    try:
-        loop.call_soon_threadsafe(callback, *args, context=Context())
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
-        return False
-    return True
+    """Let a loop of any thread call something soon, in a context of nobody's; return False if it is closed.
+
+    Where there is no memory for that, it tries again until there is: somebody may wait there, and for ever.
+    """
+    while True:
+        try:
+            loop.call_soon_threadsafe(callback, *args, context=Context())
+        except MemoryError:
+            time.sleep(PAUSE)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            return False
+        else:
+            return True
 
 
 # Threads
@@ -330,8 +341,8 @@ class Workers:
                     if not self.threads:  # else one of them does it later
                         msg = f"no thread can run the batch: {error}"
                         raise BatcherError(msg) from error
-            self._free -= 1
             self._queue.put(work)
+            self._free -= 1
 
     def stop_soon(self) -> None:
         """Let each thread end when it is free. Safe in a finalizer: it takes no lock."""

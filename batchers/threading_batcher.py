@@ -40,9 +40,6 @@ S = TypeVar("S")
 LONGEST_WAIT = 86_400.0
 """Seconds after which a waiting leader looks again; a Condition takes no endless number."""
 
-PAUSE = 0.01
-"""Seconds after which a worker looks again that could not wait."""
-
 
 class _Crew:
     """What the workers of one batcher share, and may keep while nobody uses the batcher."""
@@ -80,7 +77,7 @@ class _Crew:
                 self.spare.wait()
         except (MemoryError, RuntimeError):
             self.lock.release()
-            time.sleep(PAUSE)
+            time.sleep(calls.PAUSE)
             self.lock.acquire()
         finally:
             if leads:
