@@ -14,7 +14,7 @@ has seen to it that somebody asks for the next one. For a sync function it is a 
 threads run the batches; they report the end themselves.
 
 The lock is there for callers from other threads, for the workers and for `stats`; it is never held while
-anything waits.
+anything waits, but for memory.
 """
 
 from __future__ import annotations

@@ -194,7 +194,8 @@ running_loop = asyncio._get_running_loop  # noqa: SLF001 - in `asyncio.__all__`;
 def tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> bool:
     """Let a loop of any thread call something soon, in a context of nobody's; return False if it is closed.
 
-    Where there is no memory for that, it tries again until there is: somebody may wait there, and for ever.
+    Where there is no memory for that, it sleeps and tries again until there is: somebody may wait there, and for
+    ever. That memory is all it waits for, so it may do so with a lock held.
     """
     while True:
         try:

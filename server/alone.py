@@ -55,17 +55,24 @@ class Alone:
         return BatcherStoppedError() if self._over else DeadlineExceededError()
 
     async def _call(self, row: list[float]) -> list[Any]:
+        rows = [row]
         await self._free.acquire()
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, self._predict, [row])
-        except RuntimeError:  # no thread can start
+            running = asyncio.get_running_loop().run_in_executor(self._pool, self._run, rows)
+        except BaseException:  # no thread can start: what is in the pool's queue all the same is to do nothing
+            rows.clear()
             self._free.release()
             raise
         self._running.add(running)
         running.add_done_callback(self._ended)
         return await asyncio.shield(running)  # whoever leaves, leaves the thread behind, and it still counts
 
+    def _run(self, rows: list[list[float]]) -> list[Any]:
+        return self._predict(rows) if rows else []
+
     def _ended(self, running: asyncio.Future[list[Any]]) -> None:
+        if not running.cancelled():
+            running.exception()  # seen, also where its request is over: asyncio would log that nobody did
         self._running.discard(running)
         self._free.release()
 
@@ -73,7 +80,8 @@ class Alone:
         """Tell all who wait that the server stops, and all who come. On the event loop."""
         self._over = True
         for limit in self._limits:
-            limit.reschedule(0.0)
+            if not limit.expired():
+                limit.reschedule(0.0)
 
     def stop(self) -> None:
         """Wait for nobody. On the event loop; threads that run end with their calls."""

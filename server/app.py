@@ -86,8 +86,8 @@ class Service:
 
     def give_up(self) -> None:
         """Answer 503 to all who still wait. On the event loop."""
-        self.alone.give_up()
         self._end = asyncio.create_task(self.batcher.stop(force=True, timeout=0.0))
+        self.alone.give_up()
 
     def _predict(self, rows: list[list[float]]) -> list[Any]:
         if self.model is None:
@@ -167,7 +167,7 @@ def _add_predictions(api: FastAPI, service: Service) -> dict[str, ASGIApp]:
             422: {
                 "description": "The body is no JSON array of 10 finite numbers, or X-Request-Timeout no number."
             },
-            503: {"description": "The queue is full, or the server stops; see Retry-After."},
+            503: {"description": "The queue is full, there is no memory, or the server stops; see Retry-After."},
             504: {"description": "No prediction in time."},
         },
     }

@@ -233,7 +233,7 @@ class Front:
     """An ASGI app in front of the API: it answers what is posted to a few paths, and hands on the rest.
 
     It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains, where the app has failed, and
-    to refusals of requests whose body may not have been read.
+    to requests whose body may not have been read.
     """
 
     def __init__(
@@ -253,7 +253,8 @@ class Front:
                 # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
                 closes = self._drains() or status == FAILED
                 # What httptools has not read of such a request, it would take for the next one.
-                closes = closes or (status >= BAD and _offers_upgrade(scope))
+                unread = status >= BAD or (scope["method"] != "POST" and _announces_body(scope))
+                closes = closes or (unread and _offers_upgrade(scope))
                 message["headers"] = [*message["headers"], *SAFETY, *((CLOSE,) if closes else ())]
             await send(message)
 

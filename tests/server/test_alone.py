@@ -7,7 +7,6 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import pytest
 
@@ -135,6 +134,32 @@ async def test_giving_up(alone: Alone, gate: Gate) -> None:
     assert {type(each) for each in found} == {BatcherStoppedError}
 
 
+async def test_giving_up_while_a_limit_rings(alone: Alone, gate: Gate) -> None:
+    """Who has just run out of time, and does not know it yet, keeps nobody else from being told."""
+    calls = [asyncio.create_task(alone.process([1.0], timeout=limit)) for limit in (None, 0.01, None, 60.0)]
+    await until(lambda: gate.waiting == THREADS)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.011, alone.give_up)
+    threading.Event().wait(0.02)  # both are due in the same turn
+    found = await outcomes(*calls)
+    assert {type(each) for each in found} == {BatcherStoppedError}
+
+
+async def test_errors_that_nobody_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    """The model fails after its request has expired: that is no matter for the log."""
+    gate = Gate()
+    gate.result = lambda _: 1 / 0
+    alone = Alone(gate.function("sync"), THREADS)
+    with pytest.raises(DeadlineExceededError):
+        await alone.process([1.0], timeout=0.001)
+    gate.open()
+    with pytest.raises(ZeroDivisionError):
+        await alone.process([1.0])
+    alone.stop()
+    gc.collect()
+    assert not caplog.records
+
+
 async def test_no_thread_can_start(alone: Alone, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call fails, and takes no place from others."""
     gate.open()
@@ -147,5 +172,5 @@ async def test_no_thread_can_start(alone: Alone, gate: Gate, monkeypatch: pytest
         for _ in range(THREADS + 1):
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 await alone.process([1.0])
-    with suppress(RuntimeError):
-        assert await alone.process([1.0]) == 1.0
+    assert await alone.process([2.0]) == 2.0
+    assert gate.items == [[2.0]], "a call that was refused was made all the same"
