@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import get_args
 
 import psutil
@@ -226,18 +226,16 @@ async def test_a_body_that_looks_like_a_request(backend: str, line: str, status:
 
 async def test_clients_that_read_nothing(backend: str) -> None:
     """What they have asked for, and do not take, holds nobody else up; when they have left it is forgotten."""
-    with faulty(backend) as server:
+    with faulty(backend) as server, ExitStack() as deaf:
         before = await whole(server)
-        deaf = []
         for _ in range(10):
-            raw = socket.socket()
+            raw = deaf.enter_context(socket.socket())
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             raw.connect(("127.0.0.1", server.port))
             raw.setblocking(False)
             with suppress(BlockingIOError):  # all that goes in
                 for _ in range(10):
                     raw.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
-            deaf.append(raw)
         await until(lambda: tasks_of(server) >= before.tasks + 10)
         client = Client(server.port)
         for _ in range(20):
@@ -246,8 +244,7 @@ async def test_clients_that_read_nothing(backend: str) -> None:
             assert answer.status == 200
         client.close()
         assert tasks_of(server) == before.tasks + 10, "they did not fill what there is between them and the server"
-        for raw in deaf:
-            raw.close()
+        deaf.close()
         await before.check()
 
 

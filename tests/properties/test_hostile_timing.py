@@ -41,6 +41,21 @@ async def double_soon(items: list[int]) -> list[int]:
     return double(items)
 
 
+def some_batcher(
+    kind: type[Batcher[int, int]], function: Callable[[list[int]], Any], chance: random.Random
+) -> Batcher[int, int]:
+    """Return one with small limits, or others."""
+    return kind(
+        function,
+        max_batch_size=5,
+        concurrency=chance.choice([1, 3]),
+        max_queue_time=chance.choice([None, 0.001]),
+        max_queue_size=chance.choice([1000, 8]),
+        timeout=chance.choice([30.0, 0.01]),
+        batch_timeout=30.0,
+    )
+
+
 FIRST = {"thread": 1, "wait": 4, "task": 4, "timer": 4, "timer and turn": 4, "turn": 8, "queue": 8, "tell": 8}
 """How many calls of a kind there are in each life, at least: one of them fails."""
 
@@ -69,15 +84,7 @@ def test_every_call_ends(
 
     async def scenario() -> None:
         function = process if flavour == "sync" else process_async
-        batcher = kind(
-            function,
-            max_batch_size=5,
-            concurrency=chance.choice([1, 3]),
-            max_queue_time=chance.choice([None, 0.001]),
-            max_queue_size=chance.choice([1000, 8]),
-            timeout=chance.choice([30.0, 0.01]),
-            batch_timeout=30.0,
-        )
+        batcher = some_batcher(kind, function, chance)
         tasks = []
         stop = chance.choice([None, 90])
         stopping = None
@@ -116,15 +123,7 @@ def test_every_call_of_threads_ends(
     """Beside coroutines, so that the asyncio backend has a loop in a thread of its own: the same."""
     chance = random.Random(seed)
     make_restless(monkeypatch, seed + 1)
-    batcher = kind(
-        double if flavour == "sync" else double_soon,
-        max_batch_size=5,
-        concurrency=chance.choice([1, 3]),
-        max_queue_time=chance.choice([None, 0.001]),
-        max_queue_size=chance.choice([1000, 8]),
-        timeout=chance.choice([30.0, 0.01]),
-        batch_timeout=30.0,
-    )
+    batcher = some_batcher(kind, double if flavour == "sync" else double_soon, chance)
     stops = chance.random() < 0.3
     ended: list[tuple[int, object]] = []
 
@@ -180,11 +179,8 @@ def test_every_call_of_threads_ends(
         (RestlessThreads, double_soon, "thread"),
         (RestlessThreads, double, "wait"),
         (RestlessThreads, double_soon, "wait"),
-        (
-            AsyncioBatcher,
-            double,
-            "thread",
-        ),  # an async function runs on its callers' loop, and a sync one in no task
+        # An async function runs on its callers' loop, and a sync one in no task.
+        (AsyncioBatcher, double, "thread"),
         (AsyncioBatcher, double_soon, "task"),
         (AsyncioBatcher, double, "timer"),
         (AsyncioBatcher, double_soon, "timer"),
