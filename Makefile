@@ -5,20 +5,24 @@ BACKEND ?= asyncio
 PORT ?= 8000
 MINUTES ?= 20
 REPEATS ?= 200
+WORKERS ?= logical
 PYTHONS ?= python3.11 python3.12 python3.13
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# A process for each core. The tests end when make does, even if it is killed (tests/support/guard.py).
+PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx test-library test-pythons stress soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-nginx nightly test-library test-pythons stress soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
-	@echo "make test-faults   run the fault tests alone; FAULT_REPEATS=20 repeats what depends on chance"
+	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
 	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
+	@echo "make nightly run all tests ten times, alone and on a busy machine, and kill ten runs"
 	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
 	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
@@ -47,14 +51,14 @@ serve: $(VENV)/server.installed
 
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
-	@$(BIN)/python -m pytest
+	@$(PYTEST) tests --ignore tests/faults
 
 # The library alone, without the server and TensorFlow.
 LIBRARY_TESTS := tests/core tests/outcomes tests/backends tests/contract tests/properties tests/stress
 
 test-library: $(VENV)/test.installed
 	@echo "== Running the library's tests with $$($(BIN)/python --version)"
-	@$(BIN)/python -m pytest $(LIBRARY_TESTS)
+	@$(PYTEST) $(LIBRARY_TESTS)
 
 test-pythons:
 	@for python in $(PYTHONS); do \
@@ -63,11 +67,11 @@ test-pythons:
 
 stress: $(VENV)/test.installed
 	@echo "== Running the library's tests with threads that switch at every chance"
-	@SWITCH_INTERVAL=0.000001 $(BIN)/python -m pytest $(LIBRARY_TESTS)
+	@SWITCH_INTERVAL=0.000001 $(PYTEST) $(LIBRARY_TESTS)
 	@echo "== Running its races $(REPEATS) times, in processes of 10 times: pytest keeps all tests that it has collected"
 	@for done in $$(seq 0 10 $$(( $(REPEATS) - 1 ))); do \
 		left=$$(( $(REPEATS) - done )); \
-		$(BIN)/python -m pytest -m race -q --count $$(( left < 10 ? left : 10 )) -x $(LIBRARY_TESTS) || exit 1; \
+		$(PYTEST) -m race -q --count $$(( left < 10 ? left : 10 )) -x $(LIBRARY_TESTS) || exit 1; \
 	done
 
 soak: $(VENV)/dev.installed
@@ -77,12 +81,16 @@ soak: $(VENV)/dev.installed
 # More of them: FAULT_REPEATS=20 make test-faults
 test-faults: $(VENV)/dev.installed
 	@echo "== Running the fault tests"
-	@$(BIN)/python -m pytest -m fault
+	@$(PYTEST) tests/faults
+
+# Parts of it: NIGHTLY="--runs 4 5 --kills 0"
+nightly: $(VENV)/dev.installed
+	@$(BIN)/python -m tests.nightly $(NIGHTLY)
 
 test-nginx: $(VENV)/dev.installed
 	@command -v nginx >/dev/null || { echo "error: nginx is missing: install Debian's package nginx-light, or yours" >&2; exit 1; }
 	@echo "== Running the tests behind nginx"
-	@$(BIN)/python -m pytest -m nginx
+	@$(PYTEST) -m nginx tests/faults
 
 check: $(VENV)/dev.installed
 	@echo "== Checking style, types and the direction of imports"
@@ -104,7 +112,9 @@ train: $(VENV)/dev.installed
 	@$(BIN)/python -m server.train
 
 # Versions and hashes for every supported Python, without the address of any registry.
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --upgrade \
+# make lock UPGRADE= pins what is new in pyproject.toml and leaves the other versions as they are.
+UPGRADE ?= --upgrade
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 $(UPGRADE) \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 lock: $(VENV)/made

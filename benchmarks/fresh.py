@@ -24,13 +24,15 @@ R = TypeVar("R", bound=BaseModel)
 def python(*arguments: str, seconds: float, folder: Path = ROOT, settings: Mapping[str, str] | None = None) -> str:
     """Run Python in a folder, with more in its environment, and return what it printed.
 
+    It is no part of a run of pytest that may be around it.
     MeasurementError when it fails, or takes longer than so many seconds.
     """
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     try:
         ended = subprocess.run(
             [sys.executable, *arguments],
             cwd=folder,
-            env=os.environ | dict(settings or {}),
+            env=outside | dict(settings or {}),
             capture_output=True,
             text=True,
             timeout=seconds,

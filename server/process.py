@@ -47,9 +47,10 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
     go elsewhere; then uvicorn stops. A second SIGTERM ends that time. After the drain uvicorn raises the signal
     that it got: SIGTERM would end the process as killed, SIGINT ends it as done. So it is told of a SIGINT.
 
-    `timeout` seconds after the stop began, by SIGTERM or SIGINT, the service gives up. Two seconds later uvicorn
-    waits no more for those that did not end even then. Where uvicorn was told another --timeout-graceful-shutdown,
-    the service gives up when four fifths of it are over, if that is earlier: uvicorn's end of a request is a 500.
+    `timeout` seconds after the stop began, by SIGTERM or SIGINT, the service gives up; with a second SIGINT, at
+    once. Two seconds later uvicorn waits no more for those that did not end even then. Where uvicorn was told
+    another --timeout-graceful-shutdown, the service gives up when four fifths of it are over, if that is earlier:
+    uvicorn's end of a request is a 500.
 
     uvicorn's supervisors (--workers, --reload) pass one SIGTERM on, and not a second one.
     """
@@ -62,8 +63,10 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
 
     def interrupt(_: int, frame: FrameType | None) -> None:
         service.draining = True  # with h11 uvicorn itself does not say that it closes a connection
+        # The second one is to end the server at once, but on uvloop uvicorn still waits for all connections.
+        left = 0.0 if server.should_exit else timeout
         handler(signal.SIGINT, frame)
-        loop.call_soon_threadsafe(loop.call_later, timeout, service.give_up)
+        loop.call_soon_threadsafe(loop.call_later, left, service.give_up)
 
     def end() -> None:
         if not server.should_exit:  # a second SIGINT would end the drain, a second SIGTERM does not

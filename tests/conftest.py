@@ -14,9 +14,13 @@ import uvloop
 from blockbuster import blockbuster_ctx
 
 from batchers import Batcher, create_batcher
+from tests.support import guard, hangs
 from tests.support.clocks import LoopTime, ThreadTime, VirtualTime
 from tests.support.gate import Flavour, Gate
+from tests.support.hangs import pytest_runtest_protocol, pytest_timeout_set_timer
 from tests.support.leaks import Belongings, check_nothing_left, check_quiet
+
+__all__ = ["pytest_runtest_protocol", "pytest_timeout_set_timer"]  # hooks
 
 BACKENDS = ("threading", "asyncio")
 LOOPS = [("asyncio", {"debug": True}), ("asyncio", {"loop_factory": uvloop.new_event_loop})]
@@ -35,6 +39,12 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:
 sys.setswitchinterval(float(os.environ.get("SWITCH_INTERVAL", sys.getswitchinterval())))
 
 Make = Callable[..., Batcher[Any, Any]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See that hangs are shown, and that what this process starts ends with it."""
+    hangs.configure()
+    guard.watch(leads=hasattr(config, "workerinput"))
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.children import ROOT, run
+
 LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
 
 # Each module may import the ones in the layers above its own, and those named beside it.
@@ -127,7 +127,8 @@ def test_importing_starts_and_loads_nothing() -> None:
         "new = {name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names); "
         "assert new == {'batchers'}, new"
     )
-    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)
+    ended = run([sys.executable, "-S", "-c", code])
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_exit_with_work_in_hand(backend: str, flavour: str) -> None:
@@ -144,14 +145,7 @@ batcher = batchers.create_batcher({backend!r}, work if {flavour!r} == "sync" els
 futures = [batcher.submit(n) for n in range(500)]
 started.wait()
 """
-    ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
+    ended = run([sys.executable, "-X", "dev", "-W", "error", "-c", code])
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
@@ -196,14 +190,7 @@ else:
     assert batcher.submit(0).result() == 0
     threading.Thread(target=outlive).start()
 """
-    ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
+    ended = run([sys.executable, "-X", "dev", "-W", "error", "-c", code])
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[0, 1, 2, 3, 4]\n", "")
 
 
@@ -230,14 +217,7 @@ except KeyboardInterrupt:
     print("interrupted")
 batcher.close(timeout=1)
 """
-    ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
+    ended = run([sys.executable, "-X", "dev", "-c", code])
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n")
     noise = [line for line in ended.stderr.splitlines() if "did not end within" not in line]
     assert noise == []
@@ -261,14 +241,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 )
 def test_examples_work(file: Path, number: int) -> None:
     """Every Python example of the documents runs as a program of its own, and its asserts hold."""
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", examples(file)[number]],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
+    ended = run([sys.executable, "-W", "error", "-c", examples(file)[number]])
     assert ended.returncode == 0, ended.stderr
 
 
@@ -288,10 +261,8 @@ def test_the_tests_that_documents_name() -> None:
 def test_docstring_examples() -> None:
     """The examples in docstrings say what happens."""
     for name in ("decorator",):
-        ended = subprocess.run(
-            [sys.executable, "-m", "doctest", f"batchers/{name}.py"], cwd=ROOT, capture_output=True, check=False
-        )
-        assert ended.stdout == b""
+        ended = run([sys.executable, "-m", "doctest", f"batchers/{name}.py"])
+        assert ended.stdout == ""
 
 
 def test_no_addresses_of_registries() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
-import pytest
+from tests.support.children import run
 
 PROGRAM = """
 import gc, sys, threading, time
@@ -36,10 +35,7 @@ with create_batcher(sys.argv[1], hold) as batcher:
 """
 
 
-@pytest.mark.timeout(60)
 def test_many_dumps_while_the_collector_runs(backend: str) -> None:
     """CPython 3.11 hangs as a whole when a collection begins while it looks at the frames of two threads."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, backend], capture_output=True, text=True, timeout=40, check=False
-    )
+    ended = run([sys.executable, "-c", PROGRAM, backend])
     assert (ended.stdout, ended.stderr) == ("1 True\n", "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import signal
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +22,7 @@ from batchers import (
     create_batcher,
 )
 from tests.conftest import Make
+from tests.support.children import in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
 
 KINDS: dict[str, type[Batcher[Any, Any]]] = {"threading": ThreadingBatcher, "asyncio": AsyncioBatcher}
@@ -235,19 +235,6 @@ async def test_an_object_with_an_async_call(make: Make) -> None:
     assert await batcher.process(1) == 1
 
 
-def in_child(code: Any) -> int:
-    """Run `code` in a forked child; return its exit status. A child that hangs is killed by its alarm."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(15)
-        try:
-            code()
-        except BaseException:  # noqa: BLE001 - a child must not go on with the parent's tests
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork_while_idle_and_while_running(backend: str, flavour: Flavour) -> None:
     """The child starts afresh; the parent's items stay the parent's."""
@@ -263,10 +250,10 @@ def test_fork_while_idle_and_while_running(backend: str, flavour: Flavour) -> No
         assert batcher.submit(3).result() == -3
         batcher.close()
 
-    assert in_child(child) == 0
+    assert in_fork(child) == 0
     gate.open()
     assert (running.result(), waiting.result()) == (-1, -2)
-    assert in_child(child) == 0
+    assert in_fork(child) == 0
     batcher.close()
 
 
@@ -282,7 +269,7 @@ def test_fork_after_a_stop(backend: str) -> None:
             batcher.submit(1)
         batcher.close()
 
-    assert in_child(child) == 0
+    assert in_fork(child) == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -296,5 +283,5 @@ def test_fork_with_an_executor(backend: str) -> None:
                 batcher.submit(1)
             batcher.close()
 
-        assert in_child(child) == 0
+        assert in_fork(child) == 0
         assert batcher.submit(1).result() == 2

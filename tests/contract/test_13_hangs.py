@@ -15,7 +15,11 @@ from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 
 SHORT = 0.02
-"""Seconds after which a batch is given up. It is real time, because threads hang in it."""
+"""Seconds after which a batch is given up. It is real time, because threads hang in it.
+
+On a busy machine it may pass before the thread of a batch has even begun. So these tests wait for calls to begin,
+and none of them expects that a call that does return is in time.
+"""
 
 
 class Hanging:
@@ -77,11 +81,18 @@ async def test_its_callers_are_told(make: Make, hanging: Hanging, flavour: Flavo
 
 async def test_others_are_served(make: Make, hanging: Hanging, flavour: Flavour) -> None:
     """The next batch takes the place of the one that hangs, and what that returns is dropped."""
-    batcher = make(hanging.function(flavour), batch_timeout=20 * SHORT)  # so that the next one surely is in time
+    batcher = make(hanging.function(flavour), batch_timeout=20 * SHORT)
     await hang(batcher)
-    assert await batcher.process("next") == "next"
+    late = 0
+    while True:
+        try:
+            assert await batcher.process("next") == "next"
+        except BatchTimeoutError:
+            late += 1  # on a busy machine; only the first call hangs
+        else:
+            break
     await released(batcher, hanging)
-    assert (batcher.stats().completed, batcher.stats().failed) == (1, 1)
+    assert (batcher.stats().completed, batcher.stats().failed) == (1, 1 + late)
 
 
 async def test_an_async_function_is_cancelled(make: Make, hanging: Hanging) -> None:
@@ -102,7 +113,7 @@ async def test_threads_are_counted(make: Make, hanging: Hanging) -> None:
         await hang(batcher)
     assert not batcher.healthy
     assert "no other is begun until one returns" in await hang(batcher)
-    assert hanging.calls == STALLED_LIMIT
+    await until(lambda: hanging.calls == STALLED_LIMIT)
     await released(batcher, hanging)
     assert batcher.healthy
 
@@ -126,7 +137,7 @@ async def test_what_was_given_up_is_shown(make: Make, hanging: Hanging) -> None:
     batcher = make(hanging.function("sync"), batch_timeout=SHORT)
     await hang(batcher)
     assert "a batch of 1 item was given up and hangs, for " in batcher.dump()
-    assert "released.wait()" in batcher.dump()
+    await until(lambda: "released.wait()" in batcher.dump())
     await released(batcher, hanging)
     assert batcher.dump() == repr(batcher)
 

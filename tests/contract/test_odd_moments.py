@@ -27,6 +27,7 @@ from batchers import (
 from batchers.core import Core
 from batchers.lanes import Lane
 from tests.conftest import Make
+from tests.support.children import in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
 
 
@@ -120,18 +121,17 @@ def test_the_child_of_a_fork_cleans_up(backend: str, flavour: Flavour) -> None:
     futures = [batcher.submit(n) for n in range(3)]
     while gate.started < 1 or batcher.stats().queued < 2:
         pass
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(10)
+
+    def child() -> None:
         gate.open()
         for future in futures:
             future.cancel()
-        ok = [batcher.submit(n).result() for n in (7, 8, 9)] == [7, 8, 9]
+        assert [batcher.submit(n).result() for n in (7, 8, 9)] == [7, 8, 9]
         stats = batcher.stats()
-        ok = ok and (stats.submitted, stats.completed, stats.queued, stats.running) == (3, 3, 0, 0)
+        assert (stats.submitted, stats.completed, stats.queued, stats.running) == (3, 3, 0, 0)
         batcher.close()
-        os._exit(0 if ok else 1)
-    _, status = os.waitpid(pid, 0)
+
+    status = in_fork(child)
     gate.open()
     assert status == 0
     assert [future.result() for future in futures] == [0, 1, 2]
@@ -156,11 +156,11 @@ def test_batchers_that_are_equal() -> None:
     """The child of a fork starts every one of them afresh."""
     batchers = [Equal(), Equal()]
     assert [batcher.submit(1).result() for batcher in batchers] == [1, 1]
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(10)
-        os._exit(0 if [batcher.submit(2).result() for batcher in batchers] == [2, 2] else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    def child() -> None:
+        assert [batcher.submit(2).result() for batcher in batchers] == [2, 2]
+
+    assert in_fork(child) == 0
     for batcher in batchers:
         batcher.close()
 

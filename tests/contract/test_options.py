@@ -33,7 +33,7 @@ BAD: dict[str, list[Any]] = {
     "max_queue_time": [-1, -0.001, math.nan, math.inf, True, "5"],
     "timeout": [0, -1, math.nan, True, "5"],
     "batch_timeout": [0, -1, math.nan, True, "5"],
-    "policy": ["greedy", Window, 0.1, object()],
+    "policy": ["greedy", Window, 0.1, ...],
     "group_by": ["key", 3],
     "on_error": ["Fail", None, True],
     "executor": ["pool", 4],

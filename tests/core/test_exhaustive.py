@@ -75,7 +75,11 @@ def test_tiny_limits(batch: int, slots: int, window: float | None, bisect: bool)
 
 
 @pytest.mark.parametrize("window", [None, 2.0])
-@pytest.mark.parametrize("extra", [(GROUP,), (URGENT,), (GROUP, URGENT), (HURRY, LATE)], ids=str)
+@pytest.mark.parametrize(
+    "extra",
+    [(GROUP,), (URGENT,), (GROUP, URGENT), (HURRY, LATE)],
+    ids=lambda events: " and ".join(name for name, _ in events),
+)
 def test_groups_priorities_deadlines(extra: tuple[Event, ...], window: float | None) -> None:
     """Two groups, two priorities and deadlines, in every order."""
     limits = Limits(batch=2, slots=1, queue=4, window=window)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,11 +13,11 @@ import pytest
 
 from benchmarks.faults.client import Answer, Client, request
 from tests.faults.whole import faulty, hold
+from tests.support.children import ROOT, child
 from tests.support.gate import until
-from tests.support.server import PATIENCE, ROOT, Server, free_port
+from tests.support.server import Server, free_port
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.nginx, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = [pytest.mark.nginx, pytest.mark.anyio]
 
 AROUND = """
 daemon off;
@@ -52,17 +51,13 @@ def nginx(folder: Path, servers: list[Server]) -> Iterator[int]:
         block = block.replace(said, meant)
     file = folder / "nginx.conf"
     file.write_text(AROUND.format(folder=folder, block=block))
-    process = subprocess.Popen(["nginx", "-p", folder, "-c", file, "-e", "stderr"])
-    try:
+    with child(["nginx", "-p", folder, "-c", file, "-e", "stderr"]) as process:
         while True:
             assert process.poll() is None
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
         yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, release, tasks_of, 
 from tests.support.gate import until
 from tests.support.server import Server
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 async def test_clients_that_leave(slow: Server) -> None:

@@ -10,8 +10,7 @@ import pytest
 from benchmarks.faults.client import Client, open_loop, request
 from tests.faults.whole import SEEDS, faulty, whole
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
 
 from benchmarks.faults.client import ROW, Answer, Client, LostError, post, request
 from tests.faults.whole import faulty, whole
+from tests.support.children import PATIENCE, child
 from tests.support.gate import until
-from tests.support.server import PATIENCE
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 async def test_no_descriptors_left(backend: str) -> None:
@@ -63,14 +61,10 @@ async def test_no_descriptors_left(backend: str) -> None:
 @contextmanager
 def every_core_busy() -> Iterator[None]:
     """Let a process spin for each core that there is."""
-    spin = [sys.executable, "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin) for _ in os.sched_getaffinity(0)]
-    try:
+    with ExitStack() as busy:
+        for _ in os.sched_getaffinity(0):
+            busy.enter_context(child([sys.executable, "-c", "while True: pass"]))
         yield
-    finally:
-        for each in busy:
-            each.kill()
-            each.wait()
 
 
 async def test_hardly_any_processor_time(backend: str) -> None:

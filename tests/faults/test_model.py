@@ -10,11 +10,10 @@ import pytest
 
 from benchmarks.faults.client import FAULT_ROW, Client, request
 from tests.faults.whole import WARM_UP, faulty, release, tasks_of, whole
+from tests.support.children import PATIENCE
 from tests.support.gate import until
-from tests.support.server import PATIENCE
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("fault", ["size", "exit"])

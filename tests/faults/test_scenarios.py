@@ -16,8 +16,6 @@ from benchmarks.faults.plan import NONE, SCENARIOS
 from benchmarks.faults.result import Fault, Subject
 from tests.faults.whole import SEEDS, faulty, whole
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(60)]
-
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_calls_that_end_in_every_way(backend: Subject, seed: int) -> None:

@@ -11,8 +11,7 @@ import pytest
 from benchmarks.faults.client import Client, request
 from tests.support.server import run_to_end, serve
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 def test_a_port_that_is_in_use(backend: str) -> None:

@@ -18,8 +18,7 @@ from tests.faults.whole import SEEDS, WARM_UP, faulty, hold, tasks_of, whole
 from tests.support.gate import until
 from tests.support.server import Server
 
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = [pytest.mark.fault, pytest.mark.anyio, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.anyio
 
 
 async def is_ready(web: httpx.AsyncClient) -> bool:
@@ -97,7 +96,7 @@ async def test_sigterm_while_requests_wait(backend: str, parser: str, path: str)
         late.write(b"POST /release HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
         await until(lambda: tasks_of(server) >= usual + 61)  # with one each that looks whether the client is there
         server.terminate()
-        await until(lambda: any("Waiting for" in line for line in server.log))
+        await until(lambda: any("Waiting for connections" in line for line in server.log))
         late.write(b"30")
         for answer in await asyncio.gather(*tasks):
             assert answer is not None
@@ -168,14 +167,14 @@ async def test_nothing_ends_alone(backend: str) -> None:
 
 
 async def test_sigint_twice(backend: str) -> None:
-    """The second one ends the server by force, whatever hangs."""
-    with faulty(backend, "hang") as server:
+    """The second one ends the server by force, whatever hangs, and long before the drain would give up."""
+    with faulty(backend, "hang", BATCHER_DRAIN_TIMEOUT="3600") as server:
         client = Client(server.port)
         task = asyncio.create_task(client.ask(request(FAULT_ROW)))
         while not (await server.stats())["running"]:
             pass
         server.process.send_signal(signal.SIGINT)
-        await until(lambda: any("Waiting for" in line for line in server.log))
+        await until(lambda: any("Waiting for connections" in line for line in server.log))
         server.process.send_signal(signal.SIGINT)
         with suppress(LostError):
             await task

@@ -8,7 +8,6 @@ import math
 import os
 from typing import Any
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +58,6 @@ async def predict(row: list[float], *, timeout: float | None) -> float:
     return found
 
 
-@pytest.mark.fault
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(bodies, headers)
 @example(dumped([1e308] * 10), [JSON])

@@ -25,7 +25,6 @@ from server.model import (
 DESCRIPTION = Description.model_validate_json(DESCRIPTION_FILE.read_text())
 
 # Importing TensorFlow and loading the model is no part of a test.
-pytestmark = pytest.mark.timeout(20, func_only=True)
 
 
 @pytest.fixture(scope="module")

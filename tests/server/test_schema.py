@@ -23,10 +23,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.fault
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@pytest.mark.timeout(120)
 def test_every_route(running: Server, case: Any) -> None:
     """Answers have a status, a type and a shape that the document names; bad requests are refused; no 500."""
     # Numbers that are finite may still be too large for a model: no schema can say which.

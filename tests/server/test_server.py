@@ -17,10 +17,8 @@ import pytest
 
 from benchmarks.faults.client import Client, LostError, request
 from server.model import MODEL_FILE, Description, Model
-from tests.support.server import PATIENCE, Connection, Server, run_to_end, serve
-
-# The start of a server is no part of a test: it has a limit of its own.
-pytestmark = pytest.mark.timeout(20, func_only=True)
+from tests.support.children import PATIENCE
+from tests.support.server import Connection, Server, run_to_end, serve
 
 DESCRIPTION = Description.model_validate_json(MODEL_FILE.with_suffix(".json").read_text())
 EXAMPLE = DESCRIPTION.example
@@ -159,7 +157,6 @@ BAD_BODIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("path", ["/predict", "/optimized_predict"])
 @pytest.mark.parametrize("kind", BAD_BODIES)
-@pytest.mark.fault
 def test_bad_bodies(client: httpx.Client, path: str, kind: str) -> None:
     """A 4xx in FastAPI's shape, quickly, and nothing reaches the model."""
     answer = client.post(path, content=BAD_BODIES[kind], headers={"content-type": "application/json"})
@@ -276,7 +273,6 @@ def test_other_methods(client: httpx.Client, path: str) -> None:
 # Life and death
 
 
-@pytest.mark.fault
 async def test_sigterm_under_load(mortal: Server) -> None:
     """Every request that was accepted is answered, the status is 0, and the log is all that it says.
 
@@ -335,7 +331,6 @@ async def test_limits_are_answers(slow: Server) -> None:
     assert alone.status_code == 200
 
 
-@pytest.mark.fault
 def test_a_bad_setting() -> None:
     """One line that names the variable and what is allowed; a status that is not 0; no traceback."""
     ended = run_to_end(BATCHER_BACKEND="foo", BATCHER_MAX_BATCH_SIZE="0")
@@ -347,7 +342,6 @@ def test_a_bad_setting() -> None:
     )
 
 
-@pytest.mark.fault
 def test_a_bad_model_file(tmp_path: Path) -> None:
     """The same, where only Keras can see it."""
     file = tmp_path / "model.keras"

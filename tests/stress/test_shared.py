@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.force_parallel_threads(8),
     pytest.mark.iterations(20),
     pytest.mark.usefixtures("threads_switch_always"),
-    pytest.mark.timeout(60),
 ]
 
 

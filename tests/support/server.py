@@ -11,16 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
-"""Seconds for a start or an end: TensorFlow alone takes several on two busy cores."""
+from .children import PATIENCE, child, run
 
 
 def free_port() -> int:
@@ -68,42 +65,37 @@ def serve(
 ) -> Iterator[Server]:
     """Start a server, wait until its log says that it is ready, and end it afterwards if it still runs."""
     port = free_port()
-    process = subprocess.Popen(
+    with child(
         command("--port", str(port), "--no-access-log", *arguments, app=app),
-        cwd=ROOT,
         env=environment(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
-    )
-    server = Server(process, port)
-    ready = threading.Event()
-
-    def read() -> None:
+    ) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            server.log.append(line.rstrip())
-            if until in line:
-                ready.set()
-        ready.set()
-
-    reader = threading.Thread(target=read, name="log of the server", daemon=True)
-    reader.start()
-    try:
-        assert ready.wait(PATIENCE), "the server did not start"
-        assert process.poll() is None, "\n".join(server.log)
-        yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
+        server = Server(process, port)
+        ready = threading.Event()
+        reader = threading.Thread(target=_read, args=(server, until, ready), name="log of the server", daemon=True)
+        reader.start()
         try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        reader.join(PATIENCE)
-        assert process.stderr is not None
-        process.stderr.close()
+            assert ready.wait(PATIENCE), "the server did not start"
+            assert process.poll() is None, "\n".join(server.log)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            with suppress(subprocess.TimeoutExpired):  # it is killed with its session
+                process.wait(PATIENCE)
+    reader.join()
+    process.stderr.close()
+
+
+def _read(server: Server, until: str, ready: threading.Event) -> None:
+    """Read the log to its end; say when it has said what the test waits for, or nothing more will come."""
+    for line in server.process.stderr or ():
+        server.log.append(line.rstrip())
+        if until in line:
+            ready.set()
+    ready.set()
 
 
 class Connection:
@@ -134,12 +126,4 @@ class Connection:
 
 def run_to_end(*, port: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
     """Start a server that should not get far, and return what it said. Port 0: a free one."""
-    return subprocess.run(
-        command("--port", str(port or free_port())),
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run(command("--port", str(port or free_port())), env=environment(settings))
