@@ -27,7 +27,7 @@ from batchers import (
 from batchers.core import Core
 from batchers.lanes import Lane
 from tests.conftest import Make
-from tests.support.children import in_fork
+from tests.support.children import PATIENCE, in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
 
 
@@ -210,7 +210,7 @@ async def test_a_slow_callback_and_a_stop_out_of_time(
     gate.open()
     await asyncio.to_thread(called.wait)
     waiting = batcher.submit(2)
-    await asyncio.wait_for(asyncio.to_thread(batcher.close, timeout=0.0), 10)
+    await asyncio.wait_for(asyncio.to_thread(batcher.close, timeout=0.0), PATIENCE)
     go.set()
     (error,) = await outcomes(asyncio.wrap_future(waiting))
     assert error == 2 or isinstance(error, BatcherStoppedError)
@@ -531,7 +531,7 @@ def test_a_cancel_while_somebody_holds_the_lock(backend: str, flavour: Flavour) 
         thread = threading.Thread(target=future.cancel)
         thread.start()
         thread.join()
-    done, _ = concurrent.futures.wait([future], timeout=15)
+    done, _ = concurrent.futures.wait([future], PATIENCE)
     assert done
     assert batcher.stats().cancelled == 1
     batcher.close()

@@ -48,7 +48,11 @@ def stacks() -> str:
     for task in [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]:
         if not task.done():
             print(f"Task {task.get_name()}:", file=text)
-            task.print_stack(file=text)
+            awaited: Any = task.get_coro()
+            while awaited is not None:  # a task knows its own frame, and not those of what it awaits
+                if (frame := getattr(awaited, "cr_frame", None)) is not None:
+                    traceback.print_stack(frame, limit=1, file=text)
+                awaited = getattr(awaited, "cr_await", None)
     return text.getvalue()
 
 

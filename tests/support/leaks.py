@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-PATIENCE = 5.0
-"""Seconds that threads which were told to end have for it."""
+from .children import PATIENCE
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,13 @@ def command(*arguments: str, app: str = "server.app:app") -> list[str]:
     return [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", *arguments]
 
 
+WIDE = {"BATCHER_BODY_TIMEOUT": "60", "BATCHER_HEAD_TIMEOUT": "60"}
+"""Limits for clients that only hangs meet. Tests of these limits, and of what they end, say others."""
+
+
 def environment(settings: dict[str, str]) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BATCHER_", "MODEL_"))}
-    return clean | settings
+    return clean | WIDE | settings
 
 
 @dataclass
@@ -66,7 +70,7 @@ def serve(
     """Start a server, wait until its log says that it is ready, and end it afterwards if it still runs."""
     port = free_port()
     with child(
-        command("--port", str(port), "--no-access-log", *arguments, app=app),
+        command("--port", str(port), "--no-access-log", "--timeout-keep-alive", "600", *arguments, app=app),
         env=environment(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
