@@ -3,9 +3,8 @@
 Two complete backends behind one interface, `Batcher`: `ThreadingBatcher` and `AsyncioBatcher`.
 """
 
-from .adaptive import Adaptive
-from .asyncio_batcher import AsyncioBatcher
-from .decisions import Dispatch
+from .batcher import AsyncioBatcher, Batcher, ThreadingBatcher
+from .core.decisions import Dispatch
 from .decorator import BACKENDS, Batched, batched, create_batcher
 from .errors import (
     BatcherError,
@@ -19,11 +18,10 @@ from .errors import (
     QueueFullError,
     ReentrantCallError,
 )
-from .interface import Batcher
 from .options import BatcherOptions, Options
-from .policy import Greedy, Policy, Window
+from .policies.adaptive import Adaptive
+from .policies.base import Greedy, Policy, Window
 from .stats import BatcherStats, HistogramSnapshot
-from .threading_batcher import ThreadingBatcher
 
 __all__ = [
     "BACKENDS",

@@ -9,12 +9,10 @@ from itertools import count
 from types import MethodType
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from . import calls
-from .asyncio_batcher import AsyncioBatcher
+from .batcher import AsyncioBatcher, Batcher, BatchFunction, ThreadingBatcher
+from .drivers.loops import running_loop
 from .errors import BatcherError, OptionError
-from .interface import Batcher, BatchFunction
 from .options import BatcherOptions
-from .threading_batcher import ThreadingBatcher
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -66,7 +64,7 @@ class Batched(Generic[T, S]):
 
         Raises BatcherError in a thread that runs an event loop, which must not be blocked.
         """
-        if calls.running_loop() is not None:
+        if running_loop() is not None:
             msg = f"{self._title()}(...) would block the running event loop: await {self._title()}.aprocess(...)"
             raise BatcherError(msg)
         return self.batcher.call(item, timeout=timeout, priority=priority)

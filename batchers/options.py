@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from .adaptive import Adaptive
-from .errors import OptionError
-from .policy import Greedy, Policy, Rule, Window
-from .speed_up import LIMIT
+from .errors import ItemCostError, OptionError
+from .policies.adaptive import Adaptive
+from .policies.base import Greedy, Policy, Rule, Window
+from .policies.speed_up import LIMIT
 
 Concurrency: TypeAlias = int | Literal["auto"]
 OnError = Literal["fail", "bisect"]
@@ -121,6 +122,22 @@ class Options:
             except OptionError as error:
                 msg = f"max_queue_time: {error}"
                 raise OptionError(msg) from None
+
+    def cost_of(self, item: Any) -> float:  # noqa: ANN401 - the user's
+        """Call `cost`, and return what the item costs; 0 without costs. Raises ItemCostError."""
+        if self.cost is None or self.max_batch_cost is None:
+            return 0.0
+        cost = self.cost(item)
+        if not 0 <= cost < inf:
+            msg = f"the cost of an item must be a finite number, 0 or more, not {cost!r}: correct cost()"
+            raise ItemCostError(msg)
+        if cost > self.max_batch_cost:
+            msg = (
+                f"the item costs {cost} and max_batch_cost is {self.max_batch_cost}: split the item, "
+                "or raise the limit"
+            )
+            raise ItemCostError(msg)
+        return float(cost)
 
     @property
     def batch_limit(self) -> int:

@@ -12,79 +12,91 @@ import pytest
 
 from tests.support.children import ROOT, run
 
-LIBRARY = sorted((ROOT / "batchers").glob("*.py"))
+PACKAGE = ROOT / "batchers"
+LIBRARY = sorted(PACKAGE.rglob("*.py"))
 
-# Each module may import the ones in the layers above its own, and those named beside it.
-LAYERS = [
+# What each room may import: itself, and what stands before it. Between those of one line, nothing.
+FLOORS = [
     {"errors"},
-    {"policy", "cost_model", "order", "drain", "lifetime"},
-    {"cohort", "speed_up", "stats", "outcomes", "lanes"},
-    {"adaptive"},
-    {"options"},
-    {"decisions", "groups"},
-    {"ledger"},
+    {"policies"},
+    {"options", "stats"},
     {"core"},
-    {"calls"},
-    {"delivery"},
-    {"machinery"},
-    {"interface"},
-    {"threading_batcher", "asyncio_batcher"},
+    {"drivers"},
+    {"batcher"},
     {"decorator"},
     {"__init__"},
 ]
-PURE = {
-    "adaptive",
-    "cohort",
-    "core",
-    "cost_model",
-    "decisions",
-    "drain",
-    "groups",
-    "lanes",
-    "ledger",
-    "order",
-    "outcomes",
-    "policy",
-    "speed_up",
-}
-IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os"}
+PURE = {"core", "policies"}
+IMPURE = {"threading", "asyncio", "time", "queue", "concurrent", "random", "os", "weakref", "logging", "socket"}
 
 
 def imports(file: Path) -> set[str]:
-    """Return the modules that a file imports; its own package's with a dot in front."""
+    """Return the modules that a file imports, with their full names; `from x import y` counts as x, and as x.y."""
+    package = file.relative_to(ROOT).with_suffix("").parts[:-1]
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            found |= {f".{node.module}"} if node.module else {f".{name.name}" for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, node.module) if node.module else above)
+            found |= {module, *(f"{module}.{name.name}" for name in node.names)}
     return found
 
 
+def room(file: Path) -> str:
+    """Return the folder of a file of the library, or its name on the top level."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def rooms_of(file: Path) -> set[str]:
+    """Return the rooms from which a file of the library imports."""
+    own = [name.split(".") for name in imports(file) if name.split(".")[0] == "batchers"]
+    return {parts[1] for parts in own if len(parts) > 1} & {room(each) for each in LIBRARY}
+
+
 def test_imports_run_one_way() -> None:
-    """Inside the library no module imports one of its own layer or below; the drivers do not know each other."""
-    assert {file.stem for file in LIBRARY} == set().union(*LAYERS)
-    for number, layer in enumerate(LAYERS):
-        above = set().union(*LAYERS[:number])
-        for name in layer:
-            own = {found[1:] for found in imports(ROOT / "batchers" / f"{name}.py") if found.startswith(".")}
-            assert own <= above, f"{name} imports {own - above}"
+    """No room of the library imports from one that stands after it, or beside it."""
+    assert {room(file) for file in LIBRARY} == set().union(*FLOORS)
+    for number, floor in enumerate(FLOORS):
+        before = set().union(*FLOORS[:number])
+        for file in LIBRARY:
+            if room(file) in floor:
+                assert rooms_of(file) <= before | {room(file)}, file
+
+
+def test_no_circles() -> None:
+    """Inside a room, too, no module imports what imports it; and the two drivers do not know each other."""
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in LIBRARY}
+    graph = {name: imports(file) & set(modules) - {name} for name, file in modules.items()}
+
+    def reachable(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        return graph[name].union(*(reachable(each, seen | {name}) for each in graph[name] - seen))
+
+    for name in modules:
+        assert name not in reachable(name), name
+    assert "batchers.drivers.threading_driver" not in reachable("batchers.drivers.asyncio_driver")
+    assert "batchers.drivers.asyncio_driver" not in reachable("batchers.drivers.threading_driver")
 
 
 def test_the_library_needs_the_standard_library_only() -> None:
     """And knows nothing of the server, the tests or the benchmarks."""
     for file in LIBRARY:
-        others = {name.split(".")[0] for name in imports(file) if not name.startswith(".")}
+        others = {name.split(".")[0] for name in imports(file)} - {"batchers"}
         assert others <= set(sys.stdlib_module_names), file
 
 
-def test_the_core_is_pure() -> None:
-    """No clock, no thread, no loop in what decides."""
-    for name in PURE:
-        others = {found.split(".")[0] for found in imports(ROOT / "batchers" / f"{name}.py")}
-        assert not others & IMPURE, name
+def test_what_decides_is_pure() -> None:
+    """No clock, no thread, no loop in the core and the policies."""
+    for file in LIBRARY:
+        if room(file) in PURE:
+            assert not {name.split(".")[0] for name in imports(file)} & IMPURE, file
+
+
+def test_no_file_is_long() -> None:
+    """At most 400 lines: a module has one reason."""
+    for file in LIBRARY:
+        assert len(file.read_text().splitlines()) <= 400, file
 
 
 def test_the_server_imports_no_benchmark() -> None:
@@ -109,13 +121,13 @@ def test_one_place_resolves_futures() -> None:
         for line in file.read_text().splitlines()
         if "set_result(" in line
     ]
-    assert places == [
-        ("calls", "self.ended.set_result(None)"),
+    assert sorted(places) == [
+        ("delivery", "def set_result(self, result: object) -> None:"),
+        ("delivery", "def set_result(self, result: object) -> None:"),
         ("delivery", "future.set_result(outcome)"),
-        ("delivery", "def set_result(self, result: object) -> None:"),
-        ("delivery", "def set_result(self, result: object) -> None:"),
-        ("delivery", "group.future.set_result(group.results)"),
-        ("machinery", "self._stopped.set_result(None)"),
+        ("delivery", "gathered.future.set_result(gathered.results)"),
+        ("driver", "self.stopped.set_result(None)"),
+        ("threads", "self.ended.set_result(None)"),
     ]
 
 
@@ -183,9 +195,9 @@ elif when == "unasked":
     for future in futures:
         future.add_done_callback(lambda future: results.append(future.result()))
     atexit.register(lambda: print(results))
-    import batchers.lifetime
-    atexit.unregister(batchers.lifetime._at_exit)
-    atexit.register(batchers.lifetime._at_exit)  # before the line that prints
+    import batchers.drivers.lifetime
+    atexit.unregister(batchers.drivers.lifetime._at_exit)
+    atexit.register(batchers.drivers.lifetime._at_exit)  # before the line that prints
 else:
     assert batcher.submit(0).result() == 0
     threading.Thread(target=outlive).start()

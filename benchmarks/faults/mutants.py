@@ -19,7 +19,7 @@ SECONDS = 2400.0
 
 LIMIT = 4 * SECONDS
 
-LINE = re.compile(r"^\s*(?P<name>batchers\.(?P<module>\w+)\.\S+): (?P<state>.+)$", re.MULTILINE)
+LINE = re.compile(r"^\s*(?P<name>batchers\.(?P<module>\w+\.\w+)\.\S+): (?P<state>.+)$", re.MULTILINE)
 
 NOTICED = {"killed", "timeout"}
 
@@ -73,11 +73,11 @@ def parse(printed: str, show: Callable[[str], str]) -> MutantsResult:
 
 
 def _survivor(name: str, state: str, diff: str) -> Survivor:
-    _, module, function = name.split(".")
+    _, room, file, function = name.split(".")
     function = function.rpartition("__mutmut_")[0]
     *names, function = function.removeprefix("xǁ").removeprefix("x_").split("ǁ")
     return Survivor(
-        module=module,
+        module=f"{room}.{file}",
         function=".".join([*names, function]),
         was=_lines(diff, "-"),
         became=_lines(diff, "+"),

@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from batchers import DeadlineExceededError, Options, QueueFullError
-from batchers.core import Core
-from batchers.decisions import Batch, Expire, Run
-from batchers.lanes import Ticket
-from batchers.outcomes import Err
+from batchers.core.decisions import Batch, Expire, Run
+from batchers.core.group_queue import Request
+from batchers.core.machine import Core
+from batchers.core.outcomes import Err
 
 from .bounds import Line
 
@@ -177,9 +177,9 @@ class _World:
 
     def offer(self, number: int) -> bool:
         """Let a caller come; return whether it was let in."""
-        ticket = Ticket(number, deadline=self.now + self.deadline)
+        request = Request(number, deadline=self.now + self.deadline)
         try:
-            self.core.offer((ticket,), self.now)
+            self.core.offer((request,), self.now)
         except (QueueFullError, DeadlineExceededError):
             self.refused += 1
             return False
@@ -191,7 +191,7 @@ class _World:
             self.free_since = self.now
         self.running.remove(running)
         settled = list(self.core.finish(running.batch, list(running.batch.items), self.now))
-        self.latencies += [self.now - ticket.arrived for ticket, _ in settled]
+        self.latencies += [self.now - request.arrived for request, _ in settled]
         return len(settled)
 
     def ask(self) -> int:
@@ -200,9 +200,9 @@ class _World:
         while self.core.due <= self.now:
             decision = self.core.decide(self.now)
             if isinstance(decision, Run):
-                work = self.service.work(len(decision.batch.tickets), self.chance)
+                work = self.service.work(len(decision.batch.requests), self.chance)
                 self.running.append(_Running(work, decision.batch))
-                oldest = min(ticket.arrived for ticket in decision.batch.tickets)
+                oldest = min(request.arrived for request in decision.batch.requests)
                 self.longest_hold = max(self.longest_hold, self.now - max(oldest, self.free_since))
             elif isinstance(decision, Expire):
                 gone += sum(isinstance(outcome, Err) for _, outcome in decision.settled)

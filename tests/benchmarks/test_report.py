@@ -304,16 +304,16 @@ def test_promises(elsewhere: Path) -> None:
 def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What mutmut prints is counted by module; what it is not sure of counts as not noticed."""
     printed = """
-    batchers.core.xǁCoreǁf__mutmut_1: killed
-    batchers.core.xǁCoreǁf__mutmut_2: survived
-    batchers.cost_model.x_g__mutmut_1: timeout
-    batchers.cost_model.x_g__mutmut_2: no tests
+    batchers.core.machine.xǁCoreǁf__mutmut_1: killed
+    batchers.core.machine.xǁCoreǁf__mutmut_2: survived
+    batchers.policies.cost_model.x_g__mutmut_1: timeout
+    batchers.policies.cost_model.x_g__mutmut_2: no tests
 """
 
     def show(name: str) -> str:
         return f"""# {name}: survived
---- batchers/core.py
-+++ batchers/core.py
+--- batchers/core/machine.py
++++ batchers/core/machine.py
 @@ -1,3 +1,3 @@
  def f():
 -    return a or b  # as long as it goes
@@ -321,22 +321,22 @@ def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 """
 
     found = mutants.parse(printed, show)
-    assert found.made == {"core": 2, "cost_model": 2}
+    assert found.made == {"core.machine": 2, "policies.cost_model": 2}
     changed = {"was": "return a or b", "became": "return a and b"}
     assert found.survived == [
-        mutants.Survivor(module="core", function="Core.f", state="survived", **changed),
-        mutants.Survivor(module="cost_model", function="g", state="no tests", **changed),
+        mutants.Survivor(module="core.machine", function="Core.f", state="survived", **changed),
+        mutants.Survivor(module="policies.cost_model", function="g", state="no tests", **changed),
     ]
     with pytest.raises(MeasurementError, match="mutmut made nothing: error: no such option"):
         mutants.parse("error: no such option", show)
     assert fault_tables.mutant_table("full") == "Not measured at this scale.\n"
     assert fault_tables.survivor_table("full") == "Not measured at this scale.\n"
     results.write(Result(name=faults_plan.MUTANTS, scale="full", environment=HERE, measured=found))
-    monkeypatch.setattr(equal, "EQUAL", (equal.Equal("core.Core.f", "a or b", "a and b", "a is b"),))
+    monkeypatch.setattr(equal, "EQUAL", (equal.Equal("core.machine.Core.f", "a or b", "a and b", "a is b"),))
     assert "| all | 4 | 2 | 1 |" in fault_tables.mutant_table("full")
     told = fault_tables.survivor_table("full")
-    assert "| `core.Core.f` | `return a or b` | `return a and b` | a is b |" in told
-    assert "| `cost_model.g` | `return a or b` | `return a and b` | **it is not** |" in told
+    assert "| `core.machine.Core.f` | `return a or b` | `return a and b` | a is b |" in told
+    assert "| `policies.cost_model.g` | `return a or b` | `return a and b` | **it is not** |" in told
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import logging
 
 import pytest
 
-from batchers import QueueFullError, delivery
+from batchers import QueueFullError
+from batchers.drivers import delivery
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchers import Batcher, create_batcher
-from batchers.ledger import DISPATCHES_KEPT
+from batchers.core.accounting import DISPATCHES_KEPT
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, outcomes, until
 
@@ -127,3 +127,26 @@ async def test_a_dropped_batcher_serves_first(backend: str, gate: Gate, flavour:
 
     assert [await asyncio.wrap_future(future) for future in futures] == [0, 1, 2]
     gc.collect()
+
+
+async def test_items_of_a_batch_that_has_ended(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """They are let go, also while the thread or the loop that ran it goes on with others."""
+
+    class Item:
+        """One that can be followed."""
+
+    gate.result = lambda _: [None]
+    batcher = make(gate.function(flavour), max_batch_size=1)
+    item = Item()
+    first = weakref.ref(item)
+    tasks = [asyncio.create_task(batcher.process(each)) for each in (item, 2, 3)]
+    await until(lambda: batcher.stats().queued == 2)
+    del item
+    gate.let(1)
+    await tasks.pop(0)
+    await until(lambda: gate.started == 2)
+    gate.seen.clear()
+    gc.collect()
+    assert first() is None
+    gate.open()
+    await asyncio.gather(*tasks)

@@ -16,8 +16,8 @@ from batchers import (
     DeadlineExceededError,
     QueueFullError,
     create_batcher,
-    delivery,
 )
+from batchers.drivers import delivery
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 

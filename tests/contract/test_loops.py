@@ -53,7 +53,7 @@ def test_the_loop_dies_under_a_batch_of_others(backend: str, flavour: Flavour) -
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_the_loop_is_closed_with_a_batch_running(backend: str, flavour: Flavour) -> None:
-    """Not by `asyncio.run`, but torn down: the slot comes back and later callers are served."""
+    """Not by `asyncio.run`, but inconsistent down: the slot comes back and later callers are served."""
     gate = Gate()
     batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
     loop = asyncio.new_event_loop()

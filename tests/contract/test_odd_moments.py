@@ -21,20 +21,22 @@ from batchers import (
     QueueFullError,
     ThreadingBatcher,
     batched,
-    calls,
     create_batcher,
 )
-from batchers.core import Core
-from batchers.lanes import Lane
+from batchers.core.group_queue import GroupQueue
+from batchers.core.machine import Core
+from batchers.drivers import loops, shutdown, threads
 from tests.conftest import Make
 from tests.support.children import PATIENCE, in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
+from tests.support.inside import driver_of
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave cancelled coroutines no whole second to clean up: these tests wait for its end."""
-    monkeypatch.setattr(calls, "GRACE", 0.05)
+    monkeypatch.setattr(shutdown, "CLEANUP_SECONDS", 0.05)
+    monkeypatch.setattr(loops, "CLEANUP_SECONDS", 0.05)
 
 
 class Pause:
@@ -238,9 +240,9 @@ async def test_a_task_that_outlives_its_batch(make: Make) -> None:
     assert task[0].result() == 2
 
 
-def torn(*_: object) -> None:
+def inconsistent(*_: object) -> None:
     """Serve as something inside that fails."""
-    msg = "torn"
+    msg = "inconsistent"
     raise IndexError(msg)
 
 
@@ -253,14 +255,14 @@ async def test_a_core_that_fails(
     await until(lambda: gate.started == 1)
     waiting = [asyncio.create_task(batcher.process(n)) for n in (1, 2)]
     await until(lambda: batcher.stats().queued == 2)
-    monkeypatch.setattr(Core, "decide", torn)
+    monkeypatch.setattr(Core, "decide", inconsistent)
     gate.open()
 
     results = await outcomes(running, *waiting)
 
     assert results[0] == 0
     assert [type(result) for result in results[1:]] == [BatcherError] * 2
-    assert "torn" in str(results[1])
+    assert "inconsistent" in str(results[1])
     with pytest.raises(BatcherStoppedError):
         await batcher.process(3)
     stats = batcher.stats()
@@ -274,7 +276,7 @@ async def test_a_wake_up_that_fails(
     gate.open()
     batcher = make(gate.function(flavour))
     with monkeypatch.context() as patch:
-        patch.setattr(type(batcher), "_wake", torn)
+        patch.setattr(type(driver_of(batcher)), "_wake", inconsistent)
         with pytest.raises(IndexError):
             await batcher.process(1)
 
@@ -430,7 +432,7 @@ def test_an_interrupt_in_the_middle_of_an_event(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lane, "add", interrupted)
+        patch.setattr(GroupQueue, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             batcher.submit(3)
     with pytest.raises(BatcherStoppedError):
@@ -490,7 +492,7 @@ async def test_an_awaitable_for_a_loop_that_stops(backend: str) -> None:
         def last_turn() -> None:
             loop.stop()
             go.set()
-            while not (getattr(batcher, "_rests", None) or batcher.stats().completed):
+            while not (getattr(driver_of(batcher), "_awaitables", None) or batcher.stats().completed):
                 pass  # the awaitable is on its way, and the loop will not turn again
 
         loop.call_soon(last_turn)
@@ -527,7 +529,7 @@ def test_a_cancel_while_somebody_holds_the_lock(backend: str, flavour: Flavour) 
     gate = Gate()
     batcher = create_batcher(backend, gate.function(flavour), max_queue_time=3600.0)
     future = batcher.submit(1)
-    with batcher._lock:
+    with driver_of(batcher).lock:
         thread = threading.Thread(target=future.cancel)
         thread.start()
         thread.join()
@@ -551,12 +553,12 @@ def test_no_thread_starts_in_an_emergency(backend: str, flavour: Flavour, monkey
         raise RuntimeError(msg)
 
     with monkeypatch.context() as patch:
-        patch.setattr(calls, "OwnThread", refuse)
-        with batcher._lock:
+        patch.setattr(threads, "DaemonThread", refuse)
+        with driver_of(batcher).lock:
             assert futures[1].cancel()
-        assert not batcher._sweeping
+        assert not driver_of(batcher)._helping
         assert batcher.stats().cancelled == 1
-        batcher._core.torn = True
+        driver_of(batcher).core.inconsistent = True
         with pytest.raises(BatcherStoppedError):
             batcher.submit(9)
         assert isinstance(futures[2].exception(), BatcherError)

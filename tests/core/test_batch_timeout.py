@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from batchers import Adaptive, BatchTimeoutError, Options
-from batchers.core import STALLED_LIMIT, Core
-from batchers.decisions import Batch, Done, Expire, Run, Wait
-from batchers.lanes import Ticket
-from batchers.outcomes import Err, Failed
+from batchers.core.admission import STALLED_LIMIT
+from batchers.core.decisions import Batch, Done, Expire, Run, Wait
+from batchers.core.group_queue import Request
+from batchers.core.machine import Core
+from batchers.core.outcomes import Err, Failed
 
 HOPELESS = (
     "4 calls of process_batch hang, and no other is begun until one returns: "
@@ -27,12 +28,12 @@ class Hung:
 
     def run(self, now: float, count: int = 2) -> Batch[int]:
         """Let a batch of so many go."""
-        self.core.offer([Ticket(n) for n in range(count)], now)
+        self.core.offer([Request(n) for n in range(count)], now)
         decision = self.core.decide(now)
         assert isinstance(decision, Run)
         return decision.batch
 
-    def expire(self, now: float, text: str = "") -> list[Ticket[int]]:
+    def expire(self, now: float, text: str = "") -> list[Request[int]]:
         """Return who is told that the time of his batch is over, in these words."""
         decision = self.core.decide(now)
         assert isinstance(decision, Expire)
@@ -40,7 +41,7 @@ class Hung:
         assert all(isinstance(outcome, Err) and type(outcome.error) is BatchTimeoutError for _, outcome in settled)
         assert len({id(outcome) for _, outcome in settled}) == len(settled)
         assert all(not text or (isinstance(outcome, Err) and str(outcome.error) == text) for _, outcome in settled)
-        return [ticket for ticket, _ in settled]
+        return [request for request, _ in settled]
 
 
 def test_a_batch_that_hangs() -> None:
@@ -52,7 +53,7 @@ def test_a_batch_that_hangs() -> None:
     decision = hung.core.decide(1.0)
     assert isinstance(decision, Expire)
     assert decision.batch is batch
-    assert [ticket for ticket, _ in decision.settled] == batch.tickets
+    assert [request for request, _ in decision.settled] == batch.requests
     stats = hung.core.stats()
     assert (stats.failed, stats.running, stats.batches_in_flight, stats.stalled) == (2, 0, 0, 1)
     assert hung.core.due == inf
@@ -72,7 +73,7 @@ def test_what_its_callers_are_told() -> None:
             "give it more time, or see where it hangs with batcher.dump()"
         )
         assert told == {text}
-        assert hung.core.torn is False
+        assert hung.core.inconsistent is False
         assert hung.core.stats().failed == 2 * number
 
 
@@ -87,8 +88,8 @@ def test_giving_up_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Core, "_learn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         hung.core.decide(1.0)
-    assert hung.core.torn is True
-    assert hung.core.collapse() == batch.tickets
+    assert hung.core.inconsistent is True
+    assert hung.core.abort() == batch.requests
 
 
 def test_what_it_returns_is_dropped() -> None:
@@ -105,8 +106,8 @@ def test_callers_that_have_left() -> None:
     """They are not told; the others are."""
     hung = Hung()
     batch = hung.run(0.0)
-    hung.core.withdraw(batch.tickets[0])
-    assert hung.expire(1.0) == batch.tickets[1:]
+    hung.core.withdraw(batch.requests[0])
+    assert hung.expire(1.0) == batch.requests[1:]
     stats = hung.core.stats()
     assert (stats.failed, stats.cancelled) == (1, 1)
 
@@ -115,10 +116,10 @@ def test_the_oldest_batch_first() -> None:
     """Each has its own second."""
     hung = Hung(concurrency=2)
     first, second = hung.run(0.0), hung.run(0.4)
-    assert hung.expire(1.0) == first.tickets
+    assert hung.expire(1.0) == first.requests
     assert hung.core.due == pytest.approx(1.4)
     assert isinstance(hung.core.decide(1.3), Wait)
-    assert hung.expire(1.4) == second.tickets
+    assert hung.expire(1.4) == second.requests
 
 
 def test_no_more_than_so_many() -> None:
@@ -128,14 +129,14 @@ def test_no_more_than_so_many() -> None:
     for number in range(STALLED_LIMIT):
         batches.append(hung.run(float(number)))
         if number == STALLED_LIMIT - 1:
-            waiting = [Ticket(7), Ticket(8)]
+            waiting = [Request(7), Request(8)]
             hung.core.offer(waiting, number + 0.5)
         hung.expire(number + 1.0)
     now = float(STALLED_LIMIT)
     assert hung.core.due <= now
     assert hung.expire(now, HOPELESS) == waiting
     with pytest.raises(BatchTimeoutError) as caught:
-        hung.core.offer([Ticket(9)], now)
+        hung.core.offer([Request(9)], now)
     assert str(caught.value) == HOPELESS
     assert hung.core.stats().rejected == 1
     hung.core.finish(batches[2], [1, 2], now)
@@ -148,9 +149,9 @@ def test_parts_of_a_failed_batch_that_wait() -> None:
     batches = [hung.run(0.0) for _ in range(STALLED_LIMIT)]
     last = hung.run(0.1)
     for batch in batches:
-        assert hung.expire(1.0) == batch.tickets
+        assert hung.expire(1.0) == batch.requests
     hung.core.finish(last, Failed(ValueError()), 1.05)
-    assert hung.expire(1.05) == last.tickets
+    assert hung.expire(1.05) == last.requests
     assert hung.core.stats().running == 0
 
 
@@ -184,7 +185,7 @@ def test_what_it_took_is_no_measurement(options: dict[str, Any]) -> None:
 def test_without_it_nothing_is_given_up() -> None:
     """A batch may take for ever."""
     core: Core[int, int] = Core(Options())
-    core.offer([Ticket(1)], 0.0)
+    core.offer([Request(1)], 0.0)
     assert isinstance(core.decide(0.0), Run)
     assert core.due == inf
     assert isinstance(core.decide(1e9), Wait)

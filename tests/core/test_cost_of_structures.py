@@ -11,11 +11,11 @@ from random import Random
 
 import pytest
 
-from batchers.core import Core
-from batchers.decisions import Expire, Run
-from batchers.lanes import Ticket
+from batchers.core.decisions import Expire, Run
+from batchers.core.group_queue import Request
+from batchers.core.indexed_heap import IndexedHeap
+from batchers.core.machine import Core
 from batchers.options import Options
-from batchers.order import Order
 
 
 def steps(work: Callable[[], object]) -> int:
@@ -47,15 +47,16 @@ def lifetime(count: int, cancelled: float, groups: int, priorities: int, deadlin
     """Return the steps per item for a queue that is filled, thinned and served."""
     random = Random(1)
     core: Core[int, int] = Core(Options(max_batch_size=16, max_queue_size=-1))
-    tickets = [
-        Ticket(n, n % groups, n % priorities, 0.0, 1.0 + n % deadlines if deadlines else inf) for n in range(count)
+    requests = [
+        Request(n, n % groups, n % priorities, 0.0, 1.0 + n % deadlines if deadlines else inf)
+        for n in range(count)
     ]
-    leaving = random.sample(tickets, int(cancelled * count))
+    leaving = random.sample(requests, int(cancelled * count))
 
     def work() -> None:
-        core.offer(tickets, 0.0)
-        for ticket in leaving:
-            core.withdraw(ticket)
+        core.offer(requests, 0.0)
+        for request in leaving:
+            core.withdraw(request)
         serve(core)
 
     return steps(work) / count
@@ -82,7 +83,7 @@ def test_at_most_logarithmic_in_kinds(groups: int, priorities: int, deadlines: i
 
 def test_order_follows_its_members() -> None:
     """Re-keyed and removed members leave no memory behind."""
-    order: Order[int] = Order()
+    order: IndexedHeap[int] = IndexedHeap()
     for member in range(10):
         order.put(member, member)
     assert order.first() == 0
@@ -102,7 +103,7 @@ def test_order_follows_its_members() -> None:
 
 def test_equal_keys_are_no_problem() -> None:
     """Members are never compared with each other."""
-    order: Order[object] = Order()
+    order: IndexedHeap[object] = IndexedHeap()
     members = [object() for _ in range(20)]
     for member in members:
         order.put(member, 1)
@@ -121,18 +122,18 @@ class Thing:
 
 @pytest.mark.parametrize("how", ["finish", "withdraw", "expire", "force"])
 def test_items_are_let_go(how: str) -> None:
-    """After its outcome nothing of the core holds an item, even if its ticket is kept."""
+    """After its outcome nothing of the core holds an item, even if its request is kept."""
     core: Core[Thing, int] = Core(Options(concurrency=1))
-    first = Ticket(Thing())
-    ticket = Ticket(Thing(), deadline=5.0 if how == "expire" else inf)
-    assert ticket.item is not None
-    ref = weakref.ref(ticket.item)
+    first = Request(Thing())
+    request = Request(Thing(), deadline=5.0 if how == "expire" else inf)
+    assert request.item is not None
+    ref = weakref.ref(request.item)
     core.offer((first,), 0.0)
     decision = core.decide(0.0)
     assert isinstance(decision, Run)
-    core.offer((ticket,), 0.0)
+    core.offer((request,), 0.0)
     if how == "withdraw":
-        core.withdraw(ticket)
+        core.withdraw(request)
     elif how == "expire":
         assert isinstance(core.decide(5.0), Expire)
     elif how == "force":

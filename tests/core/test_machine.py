@@ -79,7 +79,7 @@ class CoreMachine(RuleBasedStateMachine):
         while world.finish(0, ok=True):
             pass
         assert world.core.done
-        assert set(world.outcomes) == set(world.tickets)
+        assert set(world.outcomes) == set(world.requests)
 
 
 CoreMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

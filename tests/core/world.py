@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from math import inf
 
-from batchers.core import Core
-from batchers.decisions import Batch, Done, Expire, Run, Wait
+from batchers.core.decisions import Batch, Done, Expire, Run, Wait
+from batchers.core.group_queue import QUEUED, RUNNING, SETTLED, Request
+from batchers.core.machine import Core
+from batchers.core.outcomes import Err, Failed, Verdict
 from batchers.errors import (
     BatcherStoppedError,
     DeadlineExceededError,
     QueueFullError,
 )
-from batchers.lanes import QUEUED, RUNNING, SETTLED, Ticket
 from batchers.options import Options
-from batchers.outcomes import Err, Failed, Verdict
 
 from .plain import Limits, Plain
 
@@ -39,7 +39,7 @@ class World:
     def __init__(self, limits: Limits) -> None:
         self.plain = Plain(limits)
         self.core: Core[int, int] = Core(options_for(limits))
-        self.tickets: dict[int, Ticket[int]] = {}
+        self.requests: dict[int, Request[int]] = {}
         self.batches: list[Batch[int]] = []
         self.outcomes: dict[int, object] = {}
         self.ran: list[int] = []
@@ -51,10 +51,10 @@ class World:
         number = self.plain.accepted + 1
         said = self.plain.offer(group, priority, cost, timeout)
         now = self.plain.now
-        ticket = Ticket(number, group, priority, cost, now + timeout)
+        request = Request(number, group, priority, cost, now + timeout)
         due = self.core.due
         try:
-            sooner = self.core.offer((ticket,), now)
+            sooner = self.core.offer((request,), now)
         except BatcherStoppedError:
             assert said == "stopped"
         except QueueFullError as error:
@@ -63,7 +63,7 @@ class World:
         else:
             assert said == "accepted"
             assert sooner or self.core.due >= due
-            self.tickets[number] = ticket
+            self.requests[number] = request
         return self.settle()
 
     def withdraw_waiting(self, place: int) -> bool:
@@ -71,8 +71,8 @@ class World:
             return False
         item = self.plain.waiting[place]
         self.plain.withdraw(item)
-        assert self.core.withdraw(self.tickets[item.number])
-        assert not self.core.withdraw(self.tickets[item.number])
+        assert self.core.withdraw(self.requests[item.number])
+        assert not self.core.withdraw(self.requests[item.number])
         self.end(item.number, "cancelled")
         return self.settle()
 
@@ -81,7 +81,7 @@ class World:
         if not live:
             return False
         self.plain.withdraw(live[0])
-        assert self.core.withdraw(self.tickets[live[0].number])
+        assert self.core.withdraw(self.requests[live[0].number])
         self.end(live[0].number, "cancelled")
         return self.settle()
 
@@ -92,9 +92,9 @@ class World:
         batch = self.batches.pop(place)
         verdict: Verdict[int] = [10 * item for item in batch.items] if ok else Failed(ValueError("no"))
         settled = list(self.core.finish(batch, verdict, self.plain.now))
-        assert [self.number(ticket) for ticket, _ in settled] == expected
-        for ticket, outcome in settled:
-            number = self.number(ticket)
+        assert [self.number(request) for request, _ in settled] == expected
+        for request, outcome in settled:
+            number = self.number(request)
             if ok:
                 assert outcome == 10 * number
             else:
@@ -113,47 +113,47 @@ class World:
     def close(self, force: bool = False, abandon: bool = False) -> bool:
         expected = self.plain.close(force, abandon)
         settled = list(self.core.abandon() if abandon else self.core.close(force=force))
-        assert {self.number(ticket) for ticket, _ in settled} == expected
-        for ticket, outcome in settled:
+        assert {self.number(request) for request, _ in settled} == expected
+        for request, outcome in settled:
             assert isinstance(outcome, Err)
             assert isinstance(outcome.error, BatcherStoppedError)
-            self.end(self.number(ticket), outcome)
+            self.end(self.number(request), outcome)
         if abandon:
             self.batches = []
         return self.settle()
 
     # Comparison
 
-    def number(self, ticket: Ticket[int]) -> int:
-        return ticket.number
+    def number(self, request: Request[int]) -> int:
+        return request.number
 
     def end(self, number: int, outcome: object) -> None:
         assert number not in self.outcomes
         self.outcomes[number] = outcome
-        assert self.tickets[number].item is None
+        assert self.requests[number].item is None
 
     def settle(self) -> bool:
         """Carry out all decisions of this time on both sides."""
         while True:
             due = self.core.due
-            assert self.core.torn is False
+            assert self.core.inconsistent is False
             expected, what = self.plain.decide()
             decision = self.core.decide(self.plain.now)
-            assert self.core.torn is False
-            assert self.core._moving == []
+            assert self.core.inconsistent is False
+            assert self.core._in_transition == []
             if isinstance(decision, Run):
-                numbers = [self.number(ticket) for ticket in decision.batch.tickets]
+                numbers = [self.number(request) for request in decision.batch.requests]
                 assert ("run", numbers) == (expected, what)
                 assert decision.batch.items == numbers
                 self.batches.append(decision.batch)
                 self.ran += numbers
             elif isinstance(decision, Expire):
                 settled = list(decision.settled)
-                assert (expected, {self.number(ticket) for ticket, _ in settled}) == ("expire", what)
-                for ticket, outcome in settled:
+                assert (expected, {self.number(request) for request, _ in settled}) == ("expire", what)
+                for request, outcome in settled:
                     assert isinstance(outcome, Err)
                     assert isinstance(outcome.error, DeadlineExceededError)
-                    self.end(self.number(ticket), outcome)
+                    self.end(self.number(request), outcome)
             else:
                 assert (expected, type(decision)) in (("wait", Wait), ("done", Done))
                 if isinstance(decision, Wait):
@@ -177,8 +177,8 @@ class World:
         assert stats.submitted == sum(
             (*(getattr(stats, what) for what in FINAL), stats.rejected, stats.queued, stats.running)
         )
-        for number, ticket in self.tickets.items():
+        for number, request in self.requests.items():
             if number in self.outcomes:
-                assert ticket.state == SETTLED
+                assert request.state == SETTLED
             else:
-                assert ticket.state == (RUNNING if number in plain.alive else QUEUED)
+                assert request.state == (RUNNING if number in plain.alive else QUEUED)

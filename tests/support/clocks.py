@@ -11,8 +11,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from batchers import AsyncioBatcher, Batcher, ThreadingBatcher
+from batchers.drivers.asyncio_driver import AsyncioDriver
+from batchers.drivers.threading_driver import ThreadingDriver
 
 from .gate import until
+from .inside import threading_driver_of
 
 
 class _SkippingSelector(selectors.DefaultSelector):
@@ -87,12 +90,15 @@ class LoopTime(VirtualTime):
     ) -> Batcher[Any, Any]:
         world = self
 
-        class Virtual(AsyncioBatcher[Any, Any]):
-            _clock = staticmethod(world._loop.time)
+        class VirtualDriver(AsyncioDriver[Any, Any]):
+            clock = staticmethod(world._loop.time)
 
             def _decide(self) -> Any:
                 world.wake_ups += 1
                 return super()._decide()
+
+        class Virtual(AsyncioBatcher[Any, Any]):
+            _Batcher__batchers_driver_type = VirtualDriver
 
         async def process_batch(items: list[Any]) -> Any:
             if seconds is not None:
@@ -160,13 +166,16 @@ class ThreadTime(VirtualTime):
             def notify_all(self) -> None:
                 self.notify(max(self.sleepers, 1))
 
-        class Virtual(ThreadingBatcher[Any, Any]):
-            _clock = staticmethod(lambda: world._now)
-            _condition = FakeCondition
+        class VirtualDriver(ThreadingDriver[Any, Any]):
+            clock = staticmethod(lambda: world._now)
+            condition = FakeCondition
 
             def _decide(self) -> Any:
                 world.wake_ups += 1
                 return super()._decide()
+
+        class Virtual(ThreadingBatcher[Any, Any]):
+            _Batcher__batchers_driver_type = VirtualDriver
 
         def process_batch(items: list[Any]) -> Any:
             if seconds is not None:
@@ -178,10 +187,10 @@ class ThreadTime(VirtualTime):
 
     def _sleep(self, seconds: float) -> None:
         """Let this thread, a worker's, take so much of this time."""
-        batcher = self._batcher
-        assert batcher is not None
-        with batcher._lock:
-            batcher._condition(batcher._lock).wait(seconds)
+        assert self._batcher is not None
+        driver = threading_driver_of(self._batcher)
+        with driver.lock:
+            driver.condition(driver.lock).wait(seconds)
 
     async def advance(self, seconds: float) -> None:
         end = self._now + seconds
@@ -195,11 +204,12 @@ class ThreadTime(VirtualTime):
 
     async def settle(self) -> None:
         """Wait until every worker sleeps, and its callers have heard of what it did."""
-        crew = self._batcher._crew  # type: ignore[union-attr]
+        assert self._batcher is not None
+        driver = threading_driver_of(self._batcher)
 
         def all_asleep() -> bool:
-            with crew.lock:
-                return self.asleep == len(crew.threads)
+            with driver.lock:
+                return self.asleep == len(driver._workers)
 
         for _ in range(3):
             await until(all_asleep)

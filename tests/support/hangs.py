@@ -50,8 +50,8 @@ def stacks() -> str:
             print(f"Task {task.get_name()}:", file=text)
             awaited: Any = task.get_coro()
             while awaited is not None:  # a task knows its own frame, and not those of what it awaits
-                if (frame := getattr(awaited, "cr_frame", None)) is not None:
-                    traceback.print_stack(frame, limit=1, file=text)
+                if (where := getattr(awaited, "cr_frame", None)) is not None:
+                    traceback.print_stack(where, limit=1, file=text)
                 awaited = getattr(awaited, "cr_await", None)
     return text.getvalue()
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from batchers import ThreadingBatcher, calls, delivery
+import batchers
+from batchers import ThreadingBatcher
+from batchers.drivers import delivery, threads
+from batchers.drivers.threading_driver import ThreadingDriver
 
 chance = random.Random(0)
 """What all of them do next."""
@@ -126,7 +129,7 @@ def is_of_ours(callback: Any) -> bool:
 
 
 def is_ours(file: str) -> bool:
-    return Path(file).parent.name == "batchers"
+    return Path(file).is_relative_to(Path(batchers.__file__).parent)
 
 
 class RestlessQueue:
@@ -153,10 +156,16 @@ class RestlessQueue:
         return work
 
 
-class RestlessThreads(ThreadingBatcher[int, int]):
-    """A batcher with such conditions."""
+class RestlessDriver(ThreadingDriver[int, int]):
+    """A driver with such conditions."""
 
-    _condition = RestlessCondition
+    condition = RestlessCondition
+
+
+class RestlessThreads(ThreadingBatcher[int, int]):
+    """A batcher with such a driver."""
+
+    _Batcher__batchers_driver_type = RestlessDriver
 
 
 def dawdle() -> None:
@@ -176,5 +185,5 @@ def make_restless(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         dawdle()
 
     monkeypatch.setattr(delivery.Waiter, "wait", wait_late)
-    monkeypatch.setattr(calls, "SimpleQueue", RestlessQueue)
+    monkeypatch.setattr(threads, "SimpleQueue", RestlessQueue)
     monkeypatch.setattr(asyncio, "new_event_loop", RestlessLoop)

@@ -1,0 +1,149 @@
+"""Pure: what a returned value or a raised exception means for each item of a batch.
+
+An item's outcome is its result as it is, or `Err`. A batch as a whole is judged once: a list with one
+outcome for each item, or `Failed`, from which every item gets an error of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias, TypeVar
+
+from batchers.errors import FOR_NO_CALLER, BatchFunctionError, BatchResultError
+
+S = TypeVar("S")
+
+_NO_SEQUENCES = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
+
+
+class Err:
+    """The outcome of an item that failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        """Keep the exception that this one caller will get."""
+        self.error = error
+
+    def __repr__(self) -> str:
+        """Show the error."""
+        return f"Err({self.error!r})"
+
+
+class Failed:
+    """The verdict on a batch that failed as a whole."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: BaseException) -> None:
+        """Keep what ended the batch."""
+        self.cause = cause
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a part of the batch may do better: not after an order to stop, such as SystemExit."""
+        return isinstance(self.cause, Exception)
+
+    def each(self, count: int) -> list[Err]:
+        """Return an error of its own for each of `count` items."""
+        return [Err(own_copy(self.cause)) for _ in range(count)]
+
+
+Outcome: TypeAlias = S | Err
+Verdict: TypeAlias = list[S | Err] | Failed
+
+
+def judge(result: object, count: int) -> Verdict[Any]:
+    """Return the outcomes of `count` items from what `process_batch` returned for them.
+
+    Good results are lists, tuples, arrays and other sized collections of `count` elements. An element
+    that is an exception fails its item only. Everything else is a `BatchResultError` for the batch:
+    None, text, mappings and sets (their order is not the items'), generators, scalars.
+    """
+    if type(result) is not list:  # what most return, and abstract classes are slow to ask
+        if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
+            return _wrong(f"a {type(result).__name__}, which is no sequence of results")
+        if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
+            return _wrong(f"{'None' if result is None else 'a ' + type(result).__name__}")
+    outcomes = [Err(own_copy(value)) if isinstance(value, BaseException) else value for value in result]
+    if len(outcomes) != count:
+        return _wrong(f"{len(outcomes)} results for {count} items")
+    return outcomes
+
+
+def own_copy(error: BaseException) -> Exception:
+    """Return a new exception for one caller: same type and contents, with `error` as its cause.
+
+    A shared object would collect the tracebacks and notes of all who raise it. The copy is shallow, but for
+    the members of a group. What would do harm in a caller (see `BatchFunctionError`) is wrapped instead.
+    """
+    if isinstance(error, BatchFunctionError):  # wrapped already, on its way through an executor
+        own = _clone(error)
+        own.__cause__ = error.__cause__ or error
+        return own
+    if isinstance(error, Exception) and not isinstance(error, FOR_NO_CALLER):
+        own = _clone(error)
+    else:
+        own = BatchFunctionError(
+            f"process_batch raised {type(error).__name__}, which is not passed on to callers as it is; "
+            "raise an ordinary exception instead"
+        )
+    own.__cause__ = error
+    return own
+
+
+def _clone(error: Exception) -> Exception:
+    kind = type(error)
+    for way in (_regrouped, copy.copy, _without_constructor):
+        try:
+            clone = way(error)
+            if type(clone) is kind and clone is not error:
+                clone.args = error.args  # a constructor may have made a text of a text
+                _copy_slots(error, clone)
+                if hasattr(error, "__notes__"):
+                    clone.__notes__ = list(error.__notes__)
+                return clone.with_traceback(None)
+        except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next way
+            continue
+    return BatchFunctionError(f"process_batch raised {kind.__name__}, which cannot be copied")
+
+
+def _regrouped(error: Exception) -> Exception:
+    """Copy a group with copies of its members; others are none."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    members = [own_copy(member) for member in error.exceptions]
+    clone: Exception = error.derive(members)
+    if type(clone) is not type(error):  # it does not say how to derive another of its kind
+        clone = type(error).__new__(type(error), error.message, members)
+    clone.__dict__.update(error.__dict__)
+    return clone
+
+
+def _copy_slots(error: Exception, clone: Exception) -> None:
+    for kind in type(error).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            hidden = name.startswith("__") and not name.endswith("__")
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
+            if name != "__weakref__" and hasattr(error, mangled):
+                setattr(clone, mangled, getattr(error, mangled))
+
+
+def _without_constructor(error: Exception) -> Exception:
+    """Copy an exception whose constructor takes other arguments than it passes on."""
+    clone = type(error).__new__(type(error), *error.args)
+    clone.args = error.args
+    clone.__dict__.update(error.__dict__)
+    return clone
+
+
+def _wrong(what: str) -> Failed:
+    return Failed(
+        BatchResultError(
+            f"process_batch returned {what}; return a list (or tuple, or array) with one result for each "
+            "item, in the order of the items"
+        )
+    )

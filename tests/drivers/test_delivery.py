@@ -1,0 +1,106 @@
+"""What both backends share to resolve futures, without any batcher."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from batchers.core.group_queue import Request
+from batchers.drivers.delivery import GatheredResults, deliver
+
+
+def requests(callback: Callable[[object], object]) -> list[Request[int]]:
+    """Return three, the first one with a callback on its future."""
+    futures: list[concurrent.futures.Future[int]] = [concurrent.futures.Future() for _ in range(3)]
+    futures[0].add_done_callback(callback)
+    return [Request(0, future=future) for future in futures]
+
+
+def interrupt(_: object) -> None:
+    """Be what a signal handler does at any moment."""
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_main_thread_is_not_lost() -> None:
+    """It is raised when all have their results."""
+    found = requests(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deliver([(request, number) for number, request in enumerate(found)], None)
+
+    assert [request.future.result() for request in found] == [0, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_in_another_thread_it_is_no_interrupt(caplog: pytest.LogCaptureFixture) -> None:
+    """There it comes out of a callback: it is logged, and the thread lives."""
+    found = requests(interrupt)
+    thread = threading.Thread(
+        target=deliver, args=([(request, number) for number, request in enumerate(found)], None)
+    )
+    thread.start()
+    thread.join()
+
+    assert [request.future.result() for request in found] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def interrupted_once(error: type[BaseException]) -> list[Request[int]]:
+    """Return three requests; setting the result of the first one is interrupted, the first time."""
+    found = requests(lambda _: None)
+    first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
+    original = first.set_result
+    calls: list[int] = []
+
+    def interrupted(result: int) -> None:
+        calls.append(result)
+        if len(calls) == 1:
+            raise error
+        original(result)
+
+    first.set_result = interrupted  # type: ignore[method-assign]
+    return found
+
+
+def test_an_interrupt_between_claim_and_result() -> None:
+    """The future is claimed already; its thread gets the result, and so do those after it."""
+    found = interrupted_once(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deliver([(request, number) for number, request in enumerate(found)], None)
+
+    assert [request.future.result(0) for request in found] == [0, 1, 2]  # type: ignore[attr-defined]
+
+
+def test_a_signal_handler_that_raises_an_ordinary_error(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged as what it may be, the error of a callback, and nobody is left out."""
+    found = interrupted_once(TimeoutError)
+    deliver([(request, number) for number, request in enumerate(found)], None)
+
+    assert [request.future.result(0) for request in found] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert len(caplog.records) == 1
+
+
+async def test_a_share_that_is_settled_twice() -> None:
+    """As after an interrupt right behind it: the group still waits for the others."""
+    group = GatheredResults(asyncio.get_running_loop())
+    first, second = group.slot(), group.slot()
+    first.set_result(1)
+    first.set_result(1)
+    assert not group.future.done()
+    second.set_result(2)
+    assert await group.future == [1, 2]
+
+
+def test_a_future_that_cannot_be_settled(caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried twice, and the others get theirs."""
+    strange: concurrent.futures.Future[int] = concurrent.futures.Future()
+    other: concurrent.futures.Future[int] = concurrent.futures.Future()
+    strange.cancel()
+    strange.set_running_or_notify_cancel()  # by a user: it may be called once only
+    deliver([(Request(0, future=strange), 0), (Request(1, future=other), 1)], None)
+
+    assert other.result(0) == 1
+    assert [record.name for record in caplog.records].count("batchers") == 2
