@@ -46,43 +46,44 @@ class _NoDriver:
 class Batcher(ABC, Generic[T, S]):
     """Collects concurrent calls into one call of `process_batch`, and gives each caller its own answer.
 
-    Pass the function to the constructor or override `process_batch`; it may be sync or async. It gets a
-    list of items and returns one result for each, in their order; an element that is an exception
-    fails its item only. Coroutines of any event loop `await process(item)`; threads call
-    `submit(item).result()`. The batcher may be made before any loop exists. The two backends,
-    `ThreadingBatcher` and `AsyncioBatcher`, keep the same promises:
+    Pass the function to the constructor or override `process_batch`; it may be sync or async. It gets a list of
+    items and returns one result for each, in the same order. An element that is an exception fails its item
+    only. Coroutines of any event loop `await process(item)`. Threads use `call(item)`, or `submit(item)` for a
+    future. The batcher may be made before any loop exists. The two backends, `ThreadingBatcher` and
+    `AsyncioBatcher`, keep the same promises:
 
-    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation.
-       Nothing hangs, whatever is cancelled, fails, stops or dies.
+    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation. Nothing
+       hangs, whatever is cancelled, fails, stops or dies.
     2. A result goes to the caller of its own item, also with several batches in flight.
     3. Items of one group and priority enter batches in the order in which they were accepted.
-    4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, never
-       of two groups. It is closed only when a slot is free to run it.
-    5. Cancelling a caller removes a queued item for good and never disturbs its neighbours.
-    6. A failing batch fails its own items only; the next batch runs. `on_error="bisect"` finds the
-       items that fail and serves the rest. Callers get their own copy of the exception, of its own type,
-       with the original as cause. What is no `Exception` (SystemExit, KeyboardInterrupt,
-       CancelledError, GeneratorExit), and StopIteration, reach them as `BatchFunctionError`.
+    4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, and never of
+       two groups. It is formed only when a slot is free to run it.
+    5. Cancelling a call removes a queued item for good and never disturbs its neighbours.
+    6. A failing batch fails its own items only, and the next batch runs. `on_error="bisect"` finds the items
+       that fail and serves the rest. Callers get their own copy of the exception, of its own type, with the
+       original as cause. StopIteration and what is no `Exception` (SystemExit, KeyboardInterrupt,
+       CancelledError, GeneratorExit) reach them as `BatchFunctionError`.
     7. Wrong results (too few, too many, None, dict, set, str, bytes, generator, scalar) are a
        `BatchResultError`, never somebody else's answer.
-    8. The queue is bounded: at the bound a call fails at once with `QueueFullError`, which carries
-       `retry_after`. A call that has no answer when its timeout is over fails with
-       `DeadlineExceededError`, by its own timer; if its item is still queued, it never runs.
-    9. `stop()` serves all that was accepted; `stop(force=True)` fails what is queued at once;
-       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task,
-       timer or descriptor is left.
-    10. `cost` and `group_by` run in the caller; the collector runs no user code but `process_batch`. After
-        a fork the child starts with an empty queue (with an `executor`: refuses all calls), never hangs.
-    11. Idle costs nothing: no wake-up while the queue is empty.
-    12. Cost per item does not grow with the queue; memory returns after a burst.
-    13. The names of a subclass are its own: methods, fields, properties and slots meet nothing of this class but
-        its public names. `name` and `healthy` may be set.
+    8. The queue is bounded. At the bound a call fails at once with `QueueFullError`, which carries
+       `retry_after`. A call without an answer at the end of its timeout fails with `DeadlineExceededError`, by
+       its own timer. An item that is still queued then never runs.
+    9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
+       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task, timer
+       or descriptor is left.
+    10. `cost` and `group_by` run in the caller. The garbage collector runs no user code but `process_batch`.
+        After a fork the child starts with an empty queue; with an `executor` it refuses all calls. It never
+        hangs.
+    11. Idle costs nothing: there is no wake-up while the queue is empty.
+    12. The cost of an item does not grow with the queue, and memory returns after a burst.
+    13. The names of a subclass are its own. Its methods, fields, properties and slots meet nothing of this
+        class but the public names. `name` and `healthy` may be set.
 
-    A batcher starts by itself at the first call. `process_batch` sees no context variables of its callers.
-    A batcher that nobody refers to any more serves what it accepted and then ends by itself.
+    A batcher starts by itself at the first call. `process_batch` sees no context variables of its callers. A
+    batcher that nobody refers to any more serves the accepted items and then ends by itself.
     """
 
-    # One private attribute, with a name that no class of a user's has by chance, also if it is called Batcher.
+    # One private attribute. No user's class has its name by chance, even if that class is called Batcher.
     __batchers_driver: Driver[T, S] = cast("Driver[T, S]", _NoDriver())
     __batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = None
 
@@ -111,7 +112,7 @@ class Batcher(ABC, Generic[T, S]):
         """
         overridden = type(self).process_batch is not Batcher.process_batch
         if (process_batch is not None) == overridden:
-            msg = "pass a function of a list of items, or override process_batch: one of the two"
+            msg = "No batch function: pass one to the constructor or override process_batch (not both)"
             raise OptionError(msg)
         if not (overridden or callable(process_batch)):
             msg = f"process_batch must be a function of a list of items, not {process_batch!r}"
@@ -167,8 +168,7 @@ class Batcher(ABC, Generic[T, S]):
         driver = self.__batchers_driver
         loop = asyncio.get_running_loop()
         future: asyncio.Future[S] = loop.create_future()
-        request = driver.request(item, timeout, priority, future, loop)
-        driver.admit((request,), loop)
+        request = driver.accept(item, timeout, priority, future, loop)
         try:
             return await future
         except asyncio.CancelledError:
@@ -194,7 +194,7 @@ class Batcher(ABC, Generic[T, S]):
         driver = self.__batchers_driver
         loop = asyncio.get_running_loop()
         gathered = GatheredResults(loop)
-        requests = [driver.request(item, timeout, priority, gathered.slot(), loop) for item in items]
+        requests = [driver.requests.make(item, timeout, priority, gathered.slot(), loop) for item in items]
         driver.admit(requests, loop)
         if not requests:
             return []
@@ -221,7 +221,7 @@ class Batcher(ABC, Generic[T, S]):
         """
         driver = self.__batchers_driver
         future: concurrent.futures.Future[S] = concurrent.futures.Future()
-        request = driver.request(item, timeout, priority, future, None)
+        request = driver.requests.make(item, timeout, priority, future, None)
         cancel = CancelCallback(driver.cancel_anywhere, request)
         future.add_done_callback(cancel)
         try:
@@ -248,8 +248,7 @@ class Batcher(ABC, Generic[T, S]):
             msg = "call() would wait for the thread that calls it, which is the batcher's own: use submit()"
             raise BatcherError(msg)
         waiter = Waiter()
-        request = driver.request(item, timeout, priority, waiter, None)
-        driver.admit((request,), None)
+        request = driver.accept(item, timeout, priority, waiter, None)
         try:
             waiter.wait()
             return cast("S", waiter.result())

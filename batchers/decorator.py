@@ -1,4 +1,4 @@
-"""`@batched` and `create_batcher`: a batcher by the name of its backend."""
+"""`@batched` and `create_batcher` make a batcher from the name of its backend."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ O = TypeVar("O")  # noqa: E741 - the object of a method
 Backend: TypeAlias = Literal["threading", "asyncio"]
 
 BACKENDS: dict[str, type[Batcher[Any, Any]]] = {"threading": ThreadingBatcher, "asyncio": AsyncioBatcher}
-"""The classes by their names."""
+"""The batcher class of each backend name."""
 
 
 def create_batcher(
     backend: str, process_batch: BatchFunction[T, S], /, **options: Unpack[BatcherOptions]
 ) -> Batcher[T, S]:
-    """Return a batcher of the backend "threading" or "asyncio"; `Options` says what the options mean.
+    """Return a batcher of the backend "threading" or "asyncio"; `Options` documents the options.
 
-    Raises OptionError, which names the known backends, for any other name.
+    Raises OptionError for any other name, with the known names in the message, and for invalid options.
     """
     kind = BACKENDS.get(backend)
     if kind is None:
@@ -46,23 +46,27 @@ _numbers = count(1)
 class Batched(Generic[T, S]):
     """A batch function that is called with one item: `f(x)` in threads, `await f.aprocess(x)` in coroutines.
 
-    In a class it makes a method, with a batcher of its own for each object; a copy of the object gets another.
+    In a class it is a method, and each object has a batcher of its own. A copy of an object gets another batcher.
     """
 
     def __init__(self, function: Callable[..., Any], backend: str, options: BatcherOptions) -> None:
-        """Wrap the function; the batcher starts at the first call."""
+        """Wrap the function and make its batcher, which starts at the first call.
+
+        Raises OptionError for an unknown backend and for invalid options.
+        """
         self.__name__: str
         functools.update_wrapper(self, function)
         self._function = function
         self._backend = backend
         self._options = options
-        self._key = f"@batched {next(_numbers)} {self._title()}"  # overrides and twins share a title
+        self._key = f"@batched {next(_numbers)} {self._title()}"  # titles are not unique: overrides, redefinitions
         self.batcher: Batcher[T, S] = create_batcher(backend, function, **options)
 
     def __call__(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
-        """Block until the batch with `item` has run, and return its result. Errors as `Batcher.process`.
+        """Block until the batch with `item` has run, and return its result.
 
-        Raises BatcherError in a thread that runs an event loop, which must not be blocked.
+        Arguments and errors as for `Batcher.call`. Raises BatcherError in a thread that runs an event loop, which
+        must not be blocked.
         """
         if running_loop() is not None:
             msg = f"{self._title()}(...) would block the running event loop: await {self._title()}.aprocess(...)"
@@ -70,7 +74,7 @@ class Batched(Generic[T, S]):
         return self.batcher.call(item, timeout=timeout, priority=priority)
 
     async def aprocess(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
-        """Return the result of `item`, as `Batcher.process`."""
+        """Return the result of `item`. Arguments and errors as for `Batcher.process`."""
         return await self.batcher.process(item, timeout=timeout, priority=priority)
 
     @overload
@@ -78,7 +82,11 @@ class Batched(Generic[T, S]):
     @overload
     def __get__(self, obj: object, owner: type) -> Batched[T, S]: ...
     def __get__(self, obj: object, owner: type) -> Batched[T, S]:
-        """Return the method of one object; it is made once and kept in the object's `__dict__`."""
+        """Return the method of one object, or `self` on the class.
+
+        The method is made at the first access and stored in the object's `__dict__`. Raises BatcherError for an
+        object without a `__dict__`.
+        """
         if obj is None:
             return self
         try:
@@ -87,8 +95,8 @@ class Batched(Generic[T, S]):
             slots = f"{owner.__name__}.__slots__"
             msg = f"a @batched method keeps its batcher in the object's __dict__: add '__dict__' to {slots}"
             raise BatcherError(msg) from None
-        # By identity: a copy of an object comes with the slots of the original. Without a lock: it would be held
-        # in a fork, and when the collector runs code that comes here.
+        # Compare by identity: a shallow copy of an object has the slots of the original. Use no lock: a fork could
+        # copy it while it is held, and the garbage collector could run code that comes here while it is held.
         key = f"{self._key} of {id(obj)}"
         slot = kept.get(key)
         if slot is None or slot.obj is not obj:
@@ -100,7 +108,7 @@ class Batched(Generic[T, S]):
         return cast("Batched[T, S]", slot.method)
 
     def __repr__(self) -> str:
-        """Show the function's name and its batcher."""
+        """Return the name of the function and the `repr` of its batcher."""
         return f"<batched {self._title()}: {self.batcher!r}>"
 
     def _title(self) -> str:
@@ -108,7 +116,10 @@ class Batched(Generic[T, S]):
 
 
 class _Slot:
-    """Where an object keeps one of its batched methods. Copied or pickled with the object, it is empty."""
+    """The place of one batched method in the `__dict__` of its object.
+
+    A deep copy or pickle of the object has an empty slot.
+    """
 
     def __init__(self, obj: object = None, method: Batched[Any, Any] | None = None) -> None:
         self.obj = obj
@@ -119,7 +130,7 @@ class _Slot:
 
 
 class _Decorator(Protocol):
-    """Functions of a list, or methods of a list, sync or async."""
+    """A decorator for functions of a list and methods of a list, sync or async."""
 
     @overload
     def __call__(self, function: Callable[[list[T]], Awaitable[Sequence[S]]], /) -> Batched[T, S]: ...
@@ -132,7 +143,10 @@ class _Decorator(Protocol):
 
 
 def batched(backend: Backend = "asyncio", **options: Unpack[BatcherOptions]) -> _Decorator:
-    """Turn a function (or method) of a list of items into one of a single item that batches its calls.
+    """Return a decorator that turns a function (or method) of a list of items into one of a single item.
+
+    Concurrent calls of the decorated function share batches. `backend` is "asyncio" (the default) or "threading";
+    `Options` documents the options. Raises OptionError at the decoration, as `create_batcher`.
 
     >>> @batched("threading", max_batch_size=32)
     ... def double(numbers: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a batcher raises. Every error derives from `BatcherError`, and every message names the cure."""
+"""The errors of a batcher. All derive from `BatcherError`, and every message names the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 
 
 class BatcherError(Exception):
-    """Base of all errors that a batcher raises on its own account."""
+    """The base class of all errors that a batcher itself raises."""
 
 
 class OptionError(BatcherError, ValueError):
@@ -14,43 +14,58 @@ class OptionError(BatcherError, ValueError):
 
 
 class BatcherStoppedError(BatcherError, RuntimeError):
-    """The batcher was stopped: before the call, or (with `force` or a timeout) while the item waited."""
+    """The batcher was stopped before the call, or while the item waited or ran.
+
+    `stop(force=True)` fails the items that wait. At the end of its timeout, `stop` fails running items too.
+    """
 
 
 class QueueFullError(BatcherError):
-    """The queue is at `max_queue_size`; the item was not accepted and will not run."""
+    """The queue is at `max_queue_size`. The item was not accepted and will not run.
+
+    retry_after
+        Predicted seconds until the queue has drained, from the measured drain rate: 0.001 to 60. 1.0 before any
+        batch has finished.
+    """
 
     retry_after: float
-    """Seconds until the queue has probably drained, from the measured drain rate; 0.001 to 60."""
 
     def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
-        """Keep the time after which a new attempt makes sense."""
+        """Store `retry_after`, the seconds after which a retry is worthwhile."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class DeadlineExceededError(BatcherError, TimeoutError):
-    """No answer within `timeout` seconds. An item that was still queued never runs."""
+    """The item has no answer within `timeout` seconds, or none is expected in time.
+
+    An item that was still queued never runs.
+
+    retry_after
+        Seconds after which a retry is worthwhile, for a call that was refused at once: 0.001 to 60. None for an
+        item that was accepted.
+    """
 
     retry_after: float | None
-    """Seconds after which a new attempt makes sense, when the call was refused at once; None when it waited."""
 
     def __init__(self, message: str = "", retry_after: float | None = None) -> None:
-        """Keep the time after which a new attempt makes sense."""
+        """Store `retry_after`, the seconds after which a retry is worthwhile, or None."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 FOR_NO_CALLER = (StopIteration, StopAsyncIteration, CancelledError)
-"""Exceptions that mean something else where a caller awaits: the end of a loop, or its own cancellation."""
+"""Exceptions that a caller would misread: as the end of a loop, or as its own cancellation."""
 
 
 class BatchFunctionError(BatcherError):
-    """`process_batch` ended with something that must not reach a caller as it is.
+    """`process_batch` raised an exception that must not reach a caller unchanged.
 
-    That is what is no `Exception` (SystemExit, KeyboardInterrupt, asyncio's CancelledError,
-    GeneratorExit), StopIteration, StopAsyncIteration, the CancelledError of concurrent.futures, or an
-    exception that cannot be copied. The original is the `__cause__`.
+    These exceptions are wrapped, with the original as `__cause__`:
+
+    * exceptions outside of `Exception`: SystemExit, KeyboardInterrupt, asyncio's CancelledError, GeneratorExit;
+    * StopIteration, StopAsyncIteration, and the CancelledError of concurrent.futures;
+    * exceptions that cannot be copied.
     """
 
 
@@ -59,15 +74,16 @@ class BatchResultError(BatcherError, ValueError):
 
 
 class BatchTimeoutError(BatcherError, TimeoutError):
-    """`process_batch` took longer than `batch_timeout`: the item's batch was given up.
+    """`process_batch` took longer than `batch_timeout`, and the item's batch was given up.
 
-    Also raised at once, and to those who wait, while so many such batches still hang that no other is begun.
+    While 4 such batches still hang, no other batch is started: new calls get this error at once, and so do the
+    items that wait.
     """
 
 
 class ItemCostError(BatcherError, ValueError):
-    """The cost of one item is no number, is negative, or is above `max_batch_cost`."""
+    """The cost of one item is NaN, infinite, negative, or above `max_batch_cost`."""
 
 
 class ReentrantCallError(BatcherError, RuntimeError):
-    """`process_batch` waited for its own batcher, which could never have answered."""
+    """`process_batch` called its own batcher, which waits for `process_batch` and could never have answered."""

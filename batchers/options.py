@@ -1,4 +1,4 @@
-"""The options of a batcher, validated once. `Options` is the contract: unit, default, range, meaning."""
+"""The options of a batcher, validated in one place. `Options` documents the unit, range and default of each."""
 
 from __future__ import annotations
 
@@ -38,63 +38,67 @@ class BatcherOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What a batcher is told when it is made. Wrong values raise `OptionError`, which names the option."""
+    """The options of a batcher, validated. Wrong values raise `OptionError`, which names the option.
+
+    max_batch_size
+        The most items in one batch: 1 or more; -1: no limit. Default 256. (Promise 4.)
+    max_queue_time
+        Short for `policy=Window(max_queue_time)`, in seconds: 0 or more. Default None: see `policy`.
+    policy
+        When a batch goes that is not full: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None:
+        `Greedy()`. Not together with `max_queue_time`.
+    concurrency
+        The most batches in flight: 1 or more; -1: no limit; "auto": as many as measurements under load show to be
+        worth it, up to 8. Default 1. More than one pays only where the model runs batches in parallel (several
+        devices, a pool of processes). (Promise 4.)
+    max_queue_size
+        The most items that wait, without those in running batches: 1 or more; -1: no limit. Default 1024.
+        (Promise 8.)
+    timeout
+        Seconds from a call to its answer, for calls that give none: above 0. Default None: no limit. (Promise 8.)
+    batch_timeout
+        Seconds that `process_batch` may take: above 0. After that time the callers of the batch get
+        `BatchTimeoutError`, and the next batch takes its slot. An async function is cancelled. A thread cannot
+        be cancelled, so up to 4 may hang; with 4, no batch is begun and all callers get the error at once,
+        until one of them returns. The result of a batch that was given up is dropped. Default None: no limit.
+        (Promise 6.)
+    group_by
+        A function of the item, called in the caller. Only items of equal groups share a batch. Its exceptions
+        go to the caller. Default None: all items share batches. (Promises 4 and 10.)
+    cost
+        A function of the item, called in the caller: the item's share of `max_batch_cost`, a finite number, 0 or
+        more. Default None. Needs `max_batch_cost`. (Promises 4 and 10.)
+    max_batch_cost
+        The largest sum of costs in one batch: above 0. An item that costs more is refused with `ItemCostError`.
+        Default None: no limit. Needs `cost`. (Promise 4.)
+    on_error
+        What happens after a batch has failed. "fail": all its items fail. "bisect": it is halved and run again,
+        until the items that fail alone are found and the others have their results. That takes at most 2n - 1
+        calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
+    executor
+        A `concurrent.futures.Executor` that runs a sync `process_batch`. The batcher never shuts it down. A
+        ProcessPoolExecutor needs a function, items and results that can be pickled. Default None: threads of the
+        batcher.
+    name
+        Shown by `repr` and in the names of threads. Default None: the name of the class.
+    """
 
     max_batch_size: int = 256
-    """Items in one batch at most: 1 or more; -1: no limit. Default 256. (Promise 4.)"""
-
     max_queue_time: float | None = None
-    """Short for `policy=Window(max_queue_time)`, in seconds; 0 or more. Default None: see `policy`."""
-
     policy: Policy | None = None
-    """When a batch that is not full goes: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None: `Greedy()`.
-    Not together with `max_queue_time`."""
-
     concurrency: Concurrency = 1
-    """Batches in flight at most: 1 or more; -1: no limit; "auto": as many as measurements under load show to be
-    worth it, up to 8. Default 1. More than one pays only where the model really runs batches in parallel
-    (several devices, a pool of processes). (Promise 4.)"""
-
     max_queue_size: int = 1024
-    """Items that wait at most, not counting those in running batches: 1 or more; -1: no limit.
-    Default 1024. (Promise 8.)"""
-
     timeout: float | None = None
-    """Seconds from the call to its answer, for calls that give none: above 0. Default None: no limit.
-    (Promise 8.)"""
-
     batch_timeout: float | None = None
-    """Seconds that `process_batch` may take: above 0. Then the callers of that batch get `BatchTimeoutError`, and
-    another batch takes its place. An async function is cancelled; a thread cannot be, so up to 4 may hang. With
-    4 of them nothing is begun any more: all callers get the error at once, until one returns. What a late batch
-    returns is dropped. Default None: no limit. (Promise 6.)"""
-
     group_by: Callable[[Any], Hashable] | None = None
-    """Called with the item, in the caller: only items of equal groups share a batch. Default None: all
-    do. What it raises, the caller gets. (Promises 4 and 10.)"""
-
     cost: Callable[[Any], float] | None = None
-    """Called with the item, in the caller: its share of `max_batch_cost`, a finite number, 0 or more.
-    Default None. Needs `max_batch_cost`. (Promises 4 and 10.)"""
-
     max_batch_cost: float | None = None
-    """The sum of the costs in one batch at most: above 0. An item above it is refused with
-    `ItemCostError`. Default None: no limit. Needs `cost`. (Promise 4.)"""
-
     on_error: OnError = "fail"
-    """What a failed batch means: "fail", all its items fail; "bisect", it is halved and run again until
-    the items that fail alone are found and the others have their results: at most 2n - 1 calls for n
-    items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)"""
-
     executor: Executor | None = None
-    """Where a sync `process_batch` runs. Default None: in the batcher's own threads. It is never shut
-    down by the batcher. A ProcessPoolExecutor needs a function, items and results that can be pickled."""
-
     name: str | None = None
-    """Shown in `repr` and in the names of threads. Default None: the name of the class."""
 
     def __post_init__(self) -> None:
-        """Check every option by itself, then the pairs."""
+        """Check each option, then those that depend on each other."""
         _whole("max_batch_size", self.max_batch_size)
         if self.concurrency != "auto":
             _whole("concurrency", self.concurrency, 'or "auto"')
@@ -141,22 +145,22 @@ class Options:
 
     @property
     def batch_limit(self) -> int:
-        """`max_batch_size` as a number that -1 makes endless."""
+        """`max_batch_size`, with a very large number for -1."""
         return _limit(self.max_batch_size)
 
     @property
     def slots(self) -> int:
-        """`concurrency` as a number that -1 makes endless; "auto" begins with one."""
+        """`concurrency` at the start, with a very large number for -1, and 1 for "auto"."""
         return 1 if self.concurrency == "auto" else _limit(self.concurrency)
 
     @property
     def most_slots(self) -> int:
-        """Batches that can ever be in flight."""
+        """The most batches that can ever be in flight."""
         return LIMIT if self.concurrency == "auto" else self.slots
 
     @property
     def queue_limit(self) -> int:
-        """`max_queue_size` as a number that -1 makes endless."""
+        """`max_queue_size`, with a very large number for -1."""
         return _limit(self.max_queue_size)
 
     @property
@@ -167,7 +171,7 @@ class Options:
         return self.policy or Greedy()
 
     def rule(self) -> Rule:
-        """Return what the policy makes for one batcher."""
+        """Return the policy's rule for one batcher."""
         return self.chosen_policy.rule(self.batch_limit, self.slots, self.timeout)
 
 

@@ -1,4 +1,4 @@
-"""What a batcher has done: counters that only grow, and frozen snapshots of them."""
+"""Snapshots of what a batcher has done, and the histograms in them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ TIME_BOUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class HistogramSnapshot:
-    """How many observations fell into each bucket."""
+    """A histogram at one moment.
+
+    bounds
+        Upper ends of the buckets, inclusive and rising. One more bucket, above the last bound, has no end.
+    counts
+        Observations in each bucket (not cumulative): one more number than there are bounds.
+    total
+        The sum of all observations.
+    """
 
     bounds: tuple[float, ...]
-    """Upper ends of the buckets, inclusive, rising; one more bucket above the last has no end."""
-
     counts: tuple[int, ...]
-    """Observations in each bucket (not cumulative); one longer than `bounds`."""
-
     total: float
-    """Sum of all observations."""
 
     @property
     def count(self) -> int:
-        """Number of observations."""
+        """The number of observations."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """Mean of the observations; 0 when there are none."""
+        """The mean of the observations; 0 without any."""
         return self.total / self.count if self.count else 0.0
 
 
@@ -47,7 +50,7 @@ class Histogram:
     __slots__ = ("_bounds", "_counts", "_total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """Start with all buckets empty."""
+        """Make empty buckets with these upper ends."""
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
@@ -69,65 +72,68 @@ class Histogram:
         self._total += sum(values)
 
     def snapshot(self) -> HistogramSnapshot:
-        """Return the buckets as they are now."""
+        """Return the counts of this moment."""
         return HistogramSnapshot(self._bounds, tuple(self._counts), self._total)
 
 
 @dataclass(frozen=True, slots=True)
 class BatcherStats:
-    """One consistent moment of a batcher.
+    """The counters of a batcher at one consistent moment.
 
-    Every call is counted in exactly one place, so in every snapshot
+    Every item is counted in exactly one place, so in every snapshot
     `submitted == completed + failed + cancelled + expired + stopped + rejected + queued + running`.
+
+    submitted
+        Items that callers handed in, with those that were rejected.
+    completed
+        Items that got their result.
+    failed
+        Items that got an error from `process_batch`.
+    cancelled
+        Items whose caller left before the answer.
+    expired
+        Items whose timeout passed before the answer, or would have passed before the end of the next batch.
+    stopped
+        Accepted items that failed because the batcher was stopped by force or by a timeout.
+    rejected
+        Items that were not accepted: the queue was full, the batcher was stopped, or no answer in time was
+        expected.
+    queued
+        Items that wait now.
+    running
+        Items in running batches now, without those whose caller has left.
+    batches
+        Calls of `process_batch` that were started.
+    batches_in_flight
+        Calls of `process_batch` that run now.
+    stalled
+        Calls of `process_batch` that were given up after `batch_timeout` and have not returned yet.
+    batch_size
+        Items in each batch that was started.
+    queue_wait
+        Seconds from the acceptance of each item to the start of its first batch.
+    service_time
+        Seconds that each finished batch took.
+    reasons
+        Batches by the reason for which they were started. The sum is `batches`.
+    concurrency
+        The most batches in flight now: the option, or what "auto" has chosen; -1: no limit.
     """
 
     submitted: int
-    """Items that callers handed in, refused ones included."""
-
     completed: int
-    """Items that got their result."""
-
     failed: int
-    """Items that got an error from `process_batch`."""
-
     cancelled: int
-    """Items whose caller left before the answer."""
-
     expired: int
-    """Items whose timeout passed before the answer, or would have passed before the end of the next batch."""
-
     stopped: int
-    """Accepted items that failed because the batcher was stopped by force or by a timeout."""
-
     rejected: int
-    """Items that were not accepted: queue full, batcher stopped, or no answer in time to be expected."""
-
     queued: int
-    """Items that wait now."""
-
     running: int
-    """Items in running batches now, without those whose caller has left."""
-
     batches: int
-    """Calls of `process_batch` that were started."""
-
     batches_in_flight: int
-    """Calls of `process_batch` that are running now."""
-
     stalled: int
-    """Calls of `process_batch` that were given up after `batch_timeout`, and have not returned yet."""
-
     batch_size: HistogramSnapshot
-    """Items in each started batch."""
-
     queue_wait: HistogramSnapshot
-    """Seconds from acceptance to the start of the item's first batch."""
-
     service_time: HistogramSnapshot
-    """Seconds that each finished batch took."""
-
     reasons: dict[Reason, int] = field(hash=False)
-    """Started batches by the reason for which they went; the sum is `batches`."""
-
     concurrency: int
-    """Batches that may be in flight now: the option, or what "auto" has chosen; -1: no limit."""

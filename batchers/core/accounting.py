@@ -1,11 +1,14 @@
-"""Pure: what a batcher has done: counters, histograms, and its last decisions. It decides nothing."""
+"""Counters, histograms and recent dispatches of one batcher.
+
+This module makes no decisions. It is pure.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from batchers.policies.base import REASONS, Reason
 from batchers.stats import SIZE_BOUNDS, TIME_BOUNDS, BatcherStats, Histogram
@@ -16,9 +19,16 @@ from .group_queue import Request
 
 DISPATCHES_KEPT = 256
 
+_Start: TypeAlias = tuple[float, int, Reason, float, int, int]
+"""The first six fields of a `Dispatch`."""
+
 
 class Accounting:
-    """The books of one batcher. The core says what happens; each request is counted once, where it is settled."""
+    """Counters, histograms and recent dispatches of one batcher.
+
+    The core reports the events. Each request is counted exactly once, at the place where it is settled.
+    All times are seconds of the batcher's clock.
+    """
 
     __slots__ = (
         *("completed", "failed", "cancelled", "expired", "stopped", "rejected"),
@@ -26,7 +36,7 @@ class Accounting:
     )
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Initialise all counters with zero, the histograms and the list of dispatches as empty."""
         self.completed = self.failed = self.cancelled = 0
         self.expired = self.stopped = self.rejected = 0
         self.drain = DrainRate()
@@ -34,37 +44,47 @@ class Accounting:
         self._batch_size = Histogram(SIZE_BOUNDS)
         self._queue_wait = Histogram(TIME_BOUNDS)
         self._service_time = Histogram(TIME_BOUNDS)
-        self._dispatches: deque[tuple[Dispatch, list[float]]] = deque(maxlen=DISPATCHES_KEPT)
+        self._dispatches: deque[tuple[_Start, list[float]]] = deque(maxlen=DISPATCHES_KEPT)
         self._reasons: dict[Reason, int] = dict.fromkeys(REASONS, 0)
 
     def taken(self, requests: Sequence[Request[Any]], now: float) -> None:
-        """Note requests that leave the queue for their first batch."""
-        self._queue_wait.observe_all([now - request.arrived for request in requests])
+        """Record the queue wait of requests that leave the queue for their first batch."""
+        if len(requests) == 1:
+            self._queue_wait.observe(now - requests[0].arrived)
+        else:
+            self._queue_wait.observe_all([now - request.arrived for request in requests])
 
     def started(self, batch: Batch[Any], reason: Reason, queued: int, in_flight: int) -> None:
-        """Note a batch that goes: it leaves so many items in the queue, and so many batches run now."""
+        """Record the start of a batch.
+
+        `queued` items remain in the queue, and `in_flight` batches run now, including this one.
+        """
         requests, now = batch.requests, batch.started
         self._batches += 1
         self._batch_size.observe(len(requests))
         self._reasons[reason] += 1
-        start = Dispatch(now, len(requests), reason, now - requests[0].arrived, queued, in_flight)
+        # A plain tuple, because few programs ask for dispatches: `dispatches` makes the named ones.
+        start = (now, len(requests), reason, now - requests[0].arrived, queued, in_flight)
         self._dispatches.append((start, batch.took))
 
     def ended(self, batch: Batch[Any], now: float) -> None:
-        """Note the end of a batch."""
+        """Record the end of a batch: its service time and its contribution to the drain rate."""
         seconds = now - batch.started
         batch.took.append(seconds)
         self._service_time.observe(seconds)
         self.drain.observe(len(batch.requests), batch.started, now)
 
     def dispatches(self) -> list[Dispatch]:
-        """Return the last starts of batches, oldest first."""
-        return [start._replace(seconds=took[0]) if took else start for start, took in self._dispatches]
+        """Return the last dispatches, oldest first: at most `DISPATCHES_KEPT`."""
+        return [Dispatch(*start, took[0] if took else None) for start, took in self._dispatches]
 
     def stats(
         self, *, accepted: int, queued: int, running: int, in_flight: int, stalled: int, slots: int
     ) -> BatcherStats:
-        """Return all of it, with what the core knows of this moment."""
+        """Return a snapshot of the counters and histograms, together with the current values that the core passes.
+
+        `slots` is the current limit of batches in flight; sys.maxsize means no limit and is reported as -1.
+        """
         return BatcherStats(
             submitted=accepted + self.rejected,
             completed=self.completed,

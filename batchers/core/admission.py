@@ -1,4 +1,7 @@
-"""Pure: why items are refused. The machine decides that they are; this says what the caller gets."""
+"""Errors for items that admission refuses.
+
+The decision to refuse them is made in `machine`. This module is pure.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,21 @@ from . import messages
 from .drain_rate import LONGEST, SHORTEST
 
 STALLED_LIMIT = 4
-"""Batches that may hang after they were given up. With so many, no other batch is begun."""
+"""Number of batches that may hang after they were given up.
+
+At this number, no other batch is started.
+"""
 
 
 def refusal(count: int, *, closed: bool, stalled: int, queued: int, limit: int, seconds: float) -> BatcherError:
     """Return the error for `count` items that are not accepted.
 
-    `seconds`: the time after which the queue has probably drained.
+    The first reason that applies determines the type:
+
+    - BatcherStoppedError: the batcher is closed.
+    - BatchTimeoutError: `stalled` batches hang, STALLED_LIMIT or more.
+    - OptionError: `count` items can never fit into a queue of `limit` items.
+    - QueueFullError: the queue is full. `seconds` is its `retry_after`: the queue has probably drained by then.
     """
     if closed:
         return BatcherStoppedError("the batcher is stopped; make a new one")
@@ -37,7 +48,10 @@ def refusal(count: int, *, closed: bool, stalled: int, queued: int, limit: int, 
 
 
 def late_refusal(late: float, *, queued: int, running: int) -> DeadlineExceededError:
-    """Return the error for items whose answers would come `late` seconds after their deadline."""
+    """Return the error for items whose answers would come `late` seconds after their deadline.
+
+    `retry_after` of the error is `late`, limited to the range from 0.001 to 60 seconds.
+    """
     seconds = min(max(late, SHORTEST), LONGEST)
     msg = (
         f"{queued} items wait and {running} run: the answer would be {late:.3f} s late; "

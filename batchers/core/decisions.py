@@ -1,4 +1,7 @@
-"""Pure: what the core hands to the drivers: batches, decisions, and who gets which outcome."""
+"""Types that the core passes to the drivers: batches, decisions, and the outcomes of requests.
+
+This module is pure.
+"""
 
 from __future__ import annotations
 
@@ -17,42 +20,48 @@ Settled: TypeAlias = Iterable[tuple[Request[T], Outcome[S]]]
 
 
 class Dispatch(NamedTuple):
-    """The start of a batch, as it was decided."""
+    """The start of a batch.
+
+    time
+        Time of the start, in seconds of the batcher's clock.
+    items
+        Number of items in the batch.
+    reason
+        Reason for which the batch was started at this time.
+    waited
+        Seconds from the arrival of the first item of the batch to the start of the batch.
+    left
+        Number of items, of all groups, that were still queued after the start.
+    in_flight
+        Number of batches that ran after the start, including this one.
+    seconds
+        Service time of the batch in seconds; None while the batch runs, and if it was given up.
+    """
 
     time: float
-    """Seconds of the batcher's clock."""
-
     items: int
-    """In the batch."""
-
     reason: Reason
-    """Why it went."""
-
     waited: float
-    """Seconds that its first item had waited."""
-
     left: int
-    """Items that still waited afterwards, of all groups."""
-
     in_flight: int
-    """Batches that ran then, this one too."""
-
     seconds: float | None = None
-    """That the batch took; None: it runs still, or was given up."""
 
 
 class Batch(Generic[T]):
-    """Requests that run together, and their items as they were when the batch was formed."""
+    """Requests that run together, with a list of their items from the moment at which the batch was formed."""
 
     __slots__ = ("items", "requests", "started", "took", "where")
 
     def __init__(self, requests: list[Request[T]], started: float) -> None:
-        """Group requests that have just become RUNNING. `items` is for `process_batch`, to keep or change."""
+        """Store requests that have just become RUNNING, and the start time in seconds of the batcher's clock.
+
+        `items` is a new list, which `process_batch` may keep or change.
+        """
         self.requests = requests
-        self.items: list[T] = [request.item for request in requests]  # type: ignore[misc]  # RUNNING: it has one
+        self.items: list[T] = [request.item for request in requests]  # type: ignore[misc]  # not None while RUNNING
         self.started = started
-        self.took: list[float] = []  # its seconds, when it has ended
-        self.where: object = None  # the driver's: in which thread or task it runs
+        self.took: list[float] = []  # one element after the end of the batch: its service time in seconds
+        self.where: object = None  # set by the driver: identifier of the thread, or the task, that runs the batch
 
 
 class Run(Generic[T]):
@@ -61,33 +70,44 @@ class Run(Generic[T]):
     __slots__ = ("batch",)
 
     def __init__(self, batch: Batch[T]) -> None:
-        """Name the batch."""
+        """Store the batch."""
         self.batch = batch
 
 
 class Expire(Generic[T, S]):
-    """Decision: deliver these outcomes; their time is over. With a batch: it is given up, so interrupt it."""
+    """Decision: deliver the errors of requests that ended without an answer of `process_batch`.
+
+    They ended for one of these reasons:
+
+    - The deadline has passed.
+    - The next batch would probably end after the deadline.
+    - The batch was given up after its timeout. Then `batch` is not None, and the driver must interrupt it.
+    - Too many batches that were given up still hang.
+    """
 
     __slots__ = ("batch", "settled")
 
     def __init__(self, settled: Settled[T, S], batch: Batch[T] | None = None) -> None:
-        """Name the requests and their errors."""
+        """Store the requests with their errors, and the batch that was given up, if any."""
         self.settled = settled
         self.batch = batch
 
 
 class Wait:
-    """Decision: nothing to do before `until`, unless an event comes first."""
+    """Decision: there is nothing to do before the time `until`, unless an event occurs earlier."""
 
     __slots__ = ("until",)
 
     def __init__(self, until: float) -> None:
-        """Name the time; `inf` when only an event can change anything."""
+        """Store the time, in seconds of the batcher's clock; `inf` if only an event can change the decision."""
         self.until = until
 
 
 class Done:
-    """Decision: closed, empty, and it stays so."""
+    """Decision: the batcher is closed, and nothing is queued or running.
+
+    This state is final.
+    """
 
     __slots__ = ()
 

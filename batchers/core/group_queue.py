@@ -1,15 +1,19 @@
-"""Pure: the waiting items of one group, in the order in which they enter batches.
+"""Queue of the waiting requests of one group, in the order in which they enter batches.
 
-Higher priorities go first; items of one priority keep the order of their acceptance. A withdrawn item
-leaves at once for every count and every order, but its request stays in the deque as a tombstone until
-it reaches the front or the tombstones are the majority: each costs O(1) in the long run, wherever in
-the queue it was.
+Higher priorities enter batches first. Requests of the same priority keep the order of their acceptance. The
+withdrawal of a request updates every count and every order at once, but the request stays in the deque as a
+tombstone. Tombstones are removed when they reach the head of the deque, or all together when they are the
+majority. The amortised cost of a withdrawal is therefore O(1) at any position in the queue.
+
+This module is pure.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Hashable
+from itertools import islice
 from math import inf
 from typing import Generic, TypeVar
 
@@ -18,17 +22,20 @@ from .indexed_heap import IndexedHeap
 T = TypeVar("T")
 
 QUEUED, RUNNING, SETTLED = range(3)
-"""The states of a request, in the order in which it passes through them (it may skip RUNNING)."""
+"""States of a request, in the order in which it passes through them.
+
+A request may skip RUNNING.
+"""
 
 
 MIN_TOMBSTONES = 16
-"""Tombstones that are never worth a new deque."""
+"""Number of tombstones up to which a deque is never rebuilt: so few are not worth the work."""
 
 
 class Request(Generic[T]):
-    """One accepted call: its item, what the core must know of it, and the future of its caller.
+    """One call: its item, the attributes that the core needs, and the future of its caller.
 
-    The core never touches `future` and `loop`; they are for the driver that delivers the outcome.
+    The core never uses `future` and `loop`. The driver needs them for the delivery of the outcome.
     """
 
     __slots__ = (
@@ -36,12 +43,12 @@ class Request(Generic[T]):
         *("arrived", "number", "state", "level"),
     )
 
-    item: T | None  # None from its outcome on, so that no request keeps an item alive
+    item: T | None  # None as soon as the request is settled, so that no request keeps an item alive
     level: Level[T]
     arrived: float
     number: int
 
-    def __init__(  # noqa: PLR0917 - made for every call; keywords cost time
+    def __init__(  # noqa: PLR0917 - one is created for every call, and keyword arguments cost time
         self,
         item: T,
         group: Hashable = None,
@@ -51,7 +58,10 @@ class Request(Generic[T]):
         future: object = None,
         loop: object = None,
     ) -> None:
-        """Describe a call that has not been offered yet. `deadline` is a time of the batcher's clock."""
+        """Store a call that has not been offered to the core yet.
+
+        `deadline` is a time in seconds of the batcher's clock; inf means no deadline.
+        """
         self.item = item
         self.group = group
         self.priority = priority
@@ -63,12 +73,15 @@ class Request(Generic[T]):
 
 
 class Level(Generic[T]):
-    """The waiting items of one group and one priority, oldest first. Its first request is never dead."""
+    """The waiting requests of one group and one priority, oldest first.
+
+    `dead` is the number of tombstones in `requests`. The first request is never a tombstone.
+    """
 
     __slots__ = ("dead", "priority", "queue", "requests")
 
     def __init__(self, queue: GroupQueue[T], priority: int) -> None:
-        """Start empty."""
+        """Initialise an empty level of `queue`."""
         self.queue = queue
         self.priority = priority
         self.requests: deque[Request[T]] = deque()
@@ -76,33 +89,37 @@ class Level(Generic[T]):
 
 
 class GroupQueue(Generic[T]):
-    """The waiting items of one group."""
+    """The waiting requests of one group."""
 
     __slots__ = (
         *("_by_age", "_by_priority", "_most_cost"),
-        *("levels", "cost", "full", "group", "most", "owner", "size"),
+        *("levels", "only", "cost", "full", "group", "most", "owner", "size"),
     )
 
-    def __init__(self, group: Hashable, owner: object = None, most: float = inf, most_cost: float = inf) -> None:
-        """Start empty. `owner` tells the queues of one core from those of another.
+    def __init__(
+        self, group: Hashable, owner: object = None, most: int = sys.maxsize, most_cost: float = inf
+    ) -> None:
+        """Initialise an empty queue.
 
-        A batch of it has at most `most` items, which cost at most `most_cost` together.
+        `owner` identifies the core to which the queue belongs. A batch of this queue has at most
+        `most` items, with a total cost of at most `most_cost`.
         """
         self.group = group
         self.owner = owner
         self.size = 0
         self.cost = 0.0
-        self.full = False  # what `fills` said when it was last ranked
+        self.full = False  # the result of `fills` when the queue was last ranked
         self.most = most
         self._most_cost = most_cost
         self.levels: dict[int, Level[T]] = {}  # by priority
+        self.only: Level[T] | None = None  # the level, while there is one; then the heaps are not kept up to date
         self._by_priority: IndexedHeap[Level[T]] = IndexedHeap()
         self._by_age: IndexedHeap[Level[T]] = IndexedHeap()
 
     def add(self, request: Request[T]) -> bool:
-        """Put a request at the end of its level, which is one of this queue.
+        """Append a request to its level, which must belong to this queue.
 
-        Return whether the rank of the queue may have changed.
+        Return True if the rank of the queue may have changed.
         """
         level = request.level
         requests = level.requests
@@ -111,56 +128,84 @@ class GroupQueue(Generic[T]):
         self.cost = cost = self.cost + request.cost
         if len(requests) > 1:
             return not self.full and (size >= self.most or cost >= self._most_cost)
-        self._by_priority.put(level, -level.priority)
-        self._by_age.put(level, request.number)
+        if self.only is None:
+            self._by_priority.put(level, -level.priority)
+            self._by_age.put(level, request.number)
         return True
 
     def fills(self) -> bool:
-        """Return whether its next batch cannot grow any more."""
+        """Return True if the next batch cannot grow any more, because it has reached a limit."""
         return self.size >= self.most or self.cost >= self._most_cost
 
     @property
     def full_by_size(self) -> bool:
-        """Whether it is the number of its items that fills its next batch, not their cost."""
+        """True if the number of items fills the next batch, whatever their cost."""
         return self.size >= self.most
 
     @property
     def next_size(self) -> int:
-        """About how many items its next batch has."""
-        size = min(self.size, self.most)
+        """Estimated number of items in the next batch, from the mean cost of the waiting items: 1 or more."""
+        size: float = min(self.size, self.most)
         if self.cost > self._most_cost:
             size = min(size, self.size * self._most_cost / self.cost)
         return max(int(size), 1)
 
     def new_level(self, priority: int) -> Level[T]:
-        """Return a level for items of this priority, for which there is none yet."""
+        """Create and return a level for `priority`, for which the queue must not have a level yet."""
         level = self.levels[priority] = Level(self, priority)
+        if self.only is None and len(self.levels) == 1:
+            self.only = level
+        elif self.only is not None:
+            only, self.only = self.only, None
+            if only.requests:
+                self._by_priority.put(only, -only.priority)
+                self._by_age.put(only, only.requests[0].number)
+            else:
+                self._by_priority.discard(only)
+                self._by_age.discard(only)
         return level
 
     def forget_empty(self) -> None:
-        """Drop the levels that were made for items which were then refused."""
+        """Drop the empty levels, which were created for requests that were then refused."""
         self.levels = {priority: level for priority, level in self.levels.items() if level.requests}
+        self._find_only()
+
+    def _find_only(self) -> None:
+        self.only = next(iter(self.levels.values())) if len(self.levels) == 1 else None
 
     def head(self) -> Request[T]:
-        """Return the request that enters the next batch first. The queue must not be empty."""
-        return self._by_priority.first().requests[0]
+        """Return the request that is first to enter the next batch.
+
+        The queue must not be empty.
+        """
+        return (self.only or self._by_priority.first()).requests[0]
 
     def oldest(self) -> Request[T]:
-        """Return the request that has waited longest. The queue must not be empty."""
-        return self._by_age.first().requests[0]
+        """Return the request with the longest queue wait.
+
+        The queue must not be empty.
+        """
+        return (self.only or self._by_age.first()).requests[0]
 
     def take(self, taken: list[Request[T]]) -> None:
-        """Move the next batch into an empty list: as many requests as the limits allow.
+        """Move the requests of the next batch into `taken`, an empty list: as many as the limits allow.
 
-        It ends before the first request that does not fit; nothing overtakes it. It holds at least one
-        request when the queue does, because no single request is above the limit. Each request is in the list
-        before it leaves the queue, so that an interruption loses none.
+        The batch ends before the first request that does not fit, and no later request overtakes that request. The
+        batch has at least one request if the queue is not empty, because no single request exceeds the limits.
+        Each request is appended to the list before it leaves the queue, so that an interruption loses no request.
         """
-        spent = 0.0
         size = min(self.most, self.size)
+        only = self.only
+        if only is not None and not only.dead and self._most_cost == inf:  # most batchers, most of the time
+            taken.extend(islice(only.requests, size))
+            for _ in range(size):
+                only.requests.popleft()
+            self.size -= size
+            return
+        spent = 0.0
         cost = self._most_cost
         while len(taken) < size:
-            level = self._by_priority.first()
+            level = self.only or self._by_priority.first()
             requests = level.requests
             while requests and len(taken) < size:
                 request = requests[0]
@@ -178,7 +223,7 @@ class GroupQueue(Generic[T]):
         self._subtract(len(taken), spent)
 
     def remove(self, request: Request[T]) -> None:
-        """Let a request leave whose state is no longer QUEUED."""
+        """Turn a request into a tombstone; its state must already differ from QUEUED."""
         level = request.level
         level.dead += 1
         self._subtract(1, request.cost)
@@ -189,24 +234,27 @@ class GroupQueue(Generic[T]):
         self._drop_tombstones(level)
 
     def waiting(self) -> list[Request[T]]:
-        """Return all requests that wait."""
+        """Return all waiting requests of this queue."""
         return [request for level in self.levels.values() for request in level.requests if request.state == QUEUED]
 
     def _subtract(self, count: int, cost: float) -> None:
         self.size -= count
-        # An empty queue has no cost: the rounding errors of many additions end here.
+        # The cost of an empty queue is set to 0, which discards the rounding errors of many additions.
         self.cost = self.cost - cost if self.size else 0.0
 
     def _drop_tombstones(self, level: Level[T]) -> None:
-        """Bring a living request to the front of the level, or retire the level."""
+        """Remove the tombstones at the head of the level, and then the level if it is empty."""
         requests = level.requests
         while requests and requests[0].state != QUEUED:
             requests.popleft()
             level.dead -= 1
+        if self.only is not None:
+            return
         if requests:
             self._by_age.put(level, requests[0].number)
             return
         self._by_priority.discard(level)
         self._by_age.discard(level)
-        if len(self.levels) > 1:  # the last one stays: most batchers use one priority only
+        if len(self.levels) > 1:  # the last level stays: most batchers use one priority only
             del self.levels[level.priority]
+            self._find_only()

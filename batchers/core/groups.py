@@ -1,8 +1,16 @@
-"""Pure: the waiting items by group, and which group goes next.
+"""Waiting requests by group, and the selection of the group that is dispatched next.
 
-The one whose head has the highest priority, and among equals the longest wait, if the policy lets it go; else a
-full one; else the one with the oldest item, if its time has come. So a full batch never waits while a slot is
-free, and no group can be held longer than the policy says for its oldest item.
+The first of these groups that exists is dispatched:
+
+1. The group whose head has the highest priority, and among equal priorities the longest wait, if its batch is full
+   or the policy does not hold it.
+2. The first group with a full batch, in the same order.
+3. The group with the oldest item, if the policy does not hold it any longer.
+
+Therefore a full batch never waits while a slot is free, and no group is held longer than the policy allows for its
+oldest item.
+
+This module is pure.
 """
 
 from __future__ import annotations
@@ -20,33 +28,44 @@ from .indexed_heap import IndexedHeap
 T = TypeVar("T")
 
 SHORTEST_HOLD = 1e-6
-"""Seconds: what ends so soon has ended. Two clocks, or two roundings of one time, may differ: no end of asking."""
+"""Seconds: a hold that ends within this time counts as ended.
+
+Two clocks, or two roundings of one time, may differ by so little. Without the tolerance, the driver might ask the
+core again and again.
+"""
 
 
 CHANGE = 20
-"""A limit follows what changes it by more than this part."""
+"""A new limit of items takes effect only if it differs from the current one by more than 1 / CHANGE of it."""
 
 
 class Groups(Generic[T]):
-    """A queue for each group that has waiting items, and their order."""
+    """The queues of all groups that have waiting items, and the order of these queues."""
 
-    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_limits", "_owner", "_queues")
+    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_limits", "_only", "_owner", "_queues")
 
     def __init__(self, options: Options, rule: Rule, owner: object) -> None:
-        """Start empty. The queues belong to `owner`."""
+        """Initialise without queues.
+
+        `owner` is the token of the core to which all queues belong.
+        """
         most_cost = inf if options.max_batch_cost is None else options.max_batch_cost
         self._limits = (options.batch_limit, most_cost)
         self._hold = rule.hold
         self._owner = owner
         self._queues: dict[Hashable, GroupQueue[T]] = {}
-        self._by_rank: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: (-priority, number) of the head
-        self._by_age: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: number of the oldest
-        self._full: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # the full ones only; key as for _by_rank
+        self._only: GroupQueue[T] | None = None  # the queue, while there is one; then the heaps are not up to date
+        self._by_rank: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: (-priority, number) of the head request
+        self._by_age: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: number of the oldest request
+        self._full: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # full queues only; key as in _by_rank
 
     # Items
 
     def admit(self, requests: Sequence[Request[T]]) -> None:
-        """Give each request its level, or change nothing and raise what groups raise when they are compared."""
+        """Assign a level to each request.
+
+        If the comparison of groups raises an exception, change nothing and raise that exception.
+        """
         queues = self._queues
         try:
             for request in requests:
@@ -56,19 +75,28 @@ class Groups(Generic[T]):
             self._forget(requests)
             raise
 
+    def admit_one(self, request: Request[T]) -> None:
+        """Do what `admit` does, for one request, in less time: an exception can only come before a change."""
+        queue = self._queues.get(request.group) or self._new_queue(request.group)
+        request.level = queue.levels.get(request.priority) or queue.new_level(request.priority)
+
     def remove(self, request: Request[T]) -> None:
-        """Let a request leave whose state is no longer QUEUED."""
+        """Remove a request from its queue; its state must already differ from QUEUED."""
         queue = request.level.queue
         queue.remove(request)
         self.rank(queue)
 
     def take(self, queue: GroupQueue[T], taken: list[Request[T]]) -> None:
-        """Move the next batch of a queue into an empty list."""
+        """Move the requests of the next batch of `queue` into `taken`, which must be an empty list."""
         queue.take(taken)
         self.rank(queue)
 
     def limit(self, most: int) -> None:
-        """Let batches have so many items at most from now on; changes of a few per cent are not worth the work."""
+        """Limit future batches to `most` items.
+
+        Changes of a few per cent (up to 1 / CHANGE) are ignored, because they are not worth the work: each change
+        ranks all queues again.
+        """
         if abs(most - self._limits[0]) * CHANGE > self._limits[0]:
             self._limits = (most, self._limits[1])
             for queue in list(self._queues.values()):
@@ -77,24 +105,28 @@ class Groups(Generic[T]):
                     self.rank(queue)
 
     def clear(self) -> None:
-        """Forget all, whatever state it is in."""
+        """Drop all queues and their order, even if they are inconsistent."""
         self._queues.clear()
+        self._only = None
         self._by_rank, self._by_age, self._full = IndexedHeap(), IndexedHeap(), IndexedHeap()
 
     def waiting(self) -> list[Request[T]]:
-        """Return all requests that wait."""
+        """Return all waiting requests of all groups."""
         return [request for queue in self._queues.values() for request in queue.waiting()]
 
-    # Which one goes. Something must wait; `at_once`: nothing is held any more. The rule of the policy wants to
-    # know how many items wait altogether, how many have ever been accepted, and the earliest deadline.
+    # Selection. At least one item must be waiting. `at_once` means that no batch is held any more. The other
+    # arguments are for the rule of the policy: `queued` is the number of waiting items of all groups, `accepted`
+    # is the number of items that were ever accepted, and `deadline` is the earliest deadline.
 
     def select(
         self, now: float, queued: int, accepted: int, deadline: float, *, at_once: bool
     ) -> GroupQueue[T] | None:
-        """Return the queue whose batch goes now, if one does."""
-        queue = self._by_rank.first()
+        """Return the queue whose batch is dispatched now, or None if all batches are held."""
+        queue = self._only or self._by_rank.first()
         if at_once or queue.full or self._hold_end(queue, now, queued, accepted, deadline) <= now:
             return queue
+        if self._only is not None:
+            return None
         if self._full.keys:
             return self._full.first()
         oldest = self._by_age.first()
@@ -103,18 +135,23 @@ class Groups(Generic[T]):
         return None
 
     def held_until(self, now: float, queued: int, accepted: int, deadline: float, *, at_once: bool) -> float:
-        """Return the time at which a batch goes; up to `now`: now."""
+        """Return the time at which the next batch is dispatched; a time up to `now` means at once."""
+        if self._only is not None:
+            queue = self._only
+            return -inf if at_once or queue.full else self._hold_end(queue, now, queued, accepted, deadline)
         if at_once or self._full.keys:
             return -inf
-        return self._hold_end(self._by_age.first(), now, queued, accepted, deadline)  # no other queue goes earlier
+        return self._hold_end(self._by_age.first(), now, queued, accepted, deadline)  # no other is due earlier
 
     def _hold_end(self, queue: GroupQueue[T], now: float, queued: int, accepted: int, deadline: float) -> float:
         until = self._hold(queue.size, queued - queue.size, queue.oldest().arrived, deadline, accepted, now)
         return until if until > now + SHORTEST_HOLD else -inf
 
     def rank(self, queue: GroupQueue[T]) -> None:
-        """Bring a queue to its place in the orders, after its head, its oldest or its size has changed."""
+        """Update the position of a queue in all orders after a change of its head, oldest request or size."""
         queue.full = queue.fills()
+        if self._only is not None:
+            return
         if not queue.size:
             self._by_rank.discard(queue)
             self._by_age.discard(queue)
@@ -134,15 +171,27 @@ class Groups(Generic[T]):
 
     def _new_queue(self, group: Hashable) -> GroupQueue[T]:
         queue = self._queues[group] = GroupQueue(group, self._owner, *self._limits)
+        if self._only is None and len(self._queues) == 1:
+            self._only = queue
+        elif self._only is not None:
+            only, self._only = self._only, None
+            if only.size:
+                self.rank(only)
+            else:  # it stays, because a request of this event may belong to it
+                self._by_rank.discard(only)
+                self._by_age.discard(only)
+                self._full.discard(only)
         return queue
 
     def _drop(self, queue: GroupQueue[T]) -> None:
-        """Forget an empty queue, but not the last one: most batchers have one group only."""
+        """Drop an empty queue, but keep the last one: most batchers have one group only and reuse its queue."""
         if len(self._queues) > 1:
-            self._queues.pop(queue.group, None)  # not there if its hash has changed
+            self._queues.pop(queue.group, None)  # the key is missing if the hash of the group has changed
+            if len(self._queues) == 1:
+                self._only = next(iter(self._queues.values()))
 
     def _forget(self, requests: Sequence[Request[T]]) -> None:
-        """Forget what was made for requests that were not accepted."""
+        """Drop the queues and levels that were created for requests which were then not accepted."""
         for request in requests:
             if not hasattr(request, "level"):
                 return

@@ -72,25 +72,51 @@ class Core(State[T, S]):
             self._refuse(count)
         if self._rule.learns:
             self._refuse_late(requests, now)
-        groups = self._groups
-        groups.admit(requests)  # first of all, because it may raise what a user's groups raise
+        self._groups.admit(requests)  # first of all, because it may raise what a user's groups raise
         self.inconsistent = True
-        self._last_event_time = now
-        # A deadline may be unwatched: the driver may have found no thread for it.
-        watched = bool(self._deadlines.keys) or self._batch_timeout < inf
-        sooner = len(self._in_flight) < self.slots or watched
         for request in requests:
-            self.accepted = request.number = self.accepted + 1
-            request.arrived = now
-            queue = request.level.queue
-            if queue.add(request):
-                groups.rank(queue)
-            if request.deadline < inf:
-                self._deadlines.put(request, (request.deadline, request.number))
-                sooner = True
-        self.queued += count
+            self._enqueue(request, now)
         self.inconsistent = False
-        return sooner
+        return self._watches
+
+    def offer_one(self, request: Request[T], now: float) -> bool:
+        """Do what `offer` does, for one request, in less time."""
+        if self.closed or self.queued >= self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
+            self._refuse(1)
+        if self._rule.learns:
+            self._refuse_late((request,), now)
+        self._groups.admit_one(request)
+        self.inconsistent = True
+        # As `_enqueue` and `_watches`: two calls less for each item.
+        self._last_event_time = request.arrived = now
+        self.accepted = request.number = self.accepted + 1
+        queue = request.level.queue
+        if queue.add(request):
+            self._groups.rank(queue)
+        if request.deadline < inf:
+            self._deadlines.put(request, (request.deadline, request.number))
+        self.queued += 1
+        self.inconsistent = False
+        return len(self._in_flight) < self.slots or bool(self._deadlines.keys) or self._batch_timeout < inf
+
+    def _enqueue(self, request: Request[T], now: float) -> None:
+        """Put a request into its queue."""
+        self._last_event_time = request.arrived = now
+        self.accepted = request.number = self.accepted + 1
+        queue = request.level.queue
+        if queue.add(request):
+            self._groups.rank(queue)
+        if request.deadline < inf:
+            self._deadlines.put(request, (request.deadline, request.number))
+        self.queued += 1
+
+    @property
+    def _watches(self) -> bool:
+        """Whether there is something to decide before a batch ends.
+
+        A deadline may be unwatched: the driver may have found no thread for it.
+        """
+        return len(self._in_flight) < self.slots or bool(self._deadlines.keys) or self._batch_timeout < inf
 
     def withdraw(self, request: Request[T]) -> bool:
         """Let a caller leave; return False when its outcome was already settled, or it is none of this core."""
@@ -110,7 +136,8 @@ class Core(State[T, S]):
         self.inconsistent = True
         self._last_event_time = now
         self._accounting.ended(batch, now)
-        self._learn(batch, now, well=not isinstance(verdict, Failed))
+        if self._rule.learns or self._speed_up is not None:
+            self._learn(batch, now, well=not isinstance(verdict, Failed))
         if isinstance(verdict, Failed):
             if self._bisect and verdict.divisible and len(batch.requests) > 1:
                 middle = len(batch.requests) // 2

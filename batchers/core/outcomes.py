@@ -1,7 +1,9 @@
-"""Pure: what a returned value or a raised exception means for each item of a batch.
+"""Outcomes of the items of a batch, derived from the value that `process_batch` returned or raised.
 
-An item's outcome is its result as it is, or `Err`. A batch as a whole is judged once: a list with one
-outcome for each item, or `Failed`, from which every item gets an error of its own.
+The outcome of an item is its unchanged result, or an `Err`. The verdict on a batch is reached once. It is either a
+list with one outcome for each item, or `Failed`. From `Failed`, each item gets its own exception object.
+
+This module is pure.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ class Err:
     __slots__ = ("error",)
 
     def __init__(self, error: Exception) -> None:
-        """Keep the exception that this one caller will get."""
+        """Store the exception, which is raised in one caller only."""
         self.error = error
 
     def __repr__(self) -> str:
-        """Show the error."""
+        """Return `Err(...)` with the repr of the exception."""
         return f"Err({self.error!r})"
 
 
@@ -38,16 +40,16 @@ class Failed:
     __slots__ = ("cause",)
 
     def __init__(self, cause: BaseException) -> None:
-        """Keep what ended the batch."""
+        """Store the exception that ended the batch."""
         self.cause = cause
 
     @property
     def divisible(self) -> bool:
-        """Whether a part of the batch may do better: not after an order to stop, such as SystemExit."""
+        """True if a part of the batch may succeed in a new run; False after an order to exit, e.g. SystemExit."""
         return isinstance(self.cause, Exception)
 
     def each(self, count: int) -> list[Err]:
-        """Return an error of its own for each of `count` items."""
+        """Return `count` errors, each with its own copy of the exception."""
         return [Err(own_copy(self.cause)) for _ in range(count)]
 
 
@@ -56,13 +58,19 @@ Verdict: TypeAlias = list[S | Err] | Failed
 
 
 def judge(result: object, count: int) -> Verdict[Any]:
-    """Return the outcomes of `count` items from what `process_batch` returned for them.
+    """Return the outcomes of `count` items from `result`, the return value of `process_batch` for them.
 
-    Good results are lists, tuples, arrays and other sized collections of `count` elements. An element
-    that is an exception fails its item only. Everything else is a `BatchResultError` for the batch:
-    None, text, mappings and sets (their order is not the items'), generators, scalars.
+    Valid results are lists, tuples, arrays and other sized collections of `count` elements. An element
+    that is an exception fails its item only. Any other value fails the batch with `BatchResultError`:
+
+    - None;
+    - text (str, bytes, bytearray, memoryview);
+    - mappings and sets, because their order is not the order of the items;
+    - generators;
+    - scalars;
+    - a collection with more or fewer than `count` elements.
     """
-    if type(result) is not list:  # what most return, and abstract classes are slow to ask
+    if type(result) is not list:  # lists are the usual case, and isinstance is slow with abstract base classes
         if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
             return _wrong(f"a {type(result).__name__}, which is no sequence of results")
         if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
@@ -76,10 +84,12 @@ def judge(result: object, count: int) -> Verdict[Any]:
 def own_copy(error: BaseException) -> Exception:
     """Return a new exception for one caller: same type and contents, with `error` as its cause.
 
-    A shared object would collect the tracebacks and notes of all who raise it. The copy is shallow, but for
-    the members of a group. What would do harm in a caller (see `BatchFunctionError`) is wrapped instead.
+    An exception object that several callers raise would collect the tracebacks and notes of all of them. The copy
+    is shallow, except that the members of an exception group are copied too. An exception that would do harm in a
+    caller is wrapped in `BatchFunctionError`, whose docstring lists these exceptions. An exception that cannot be
+    copied is wrapped too. The copy of a `BatchFunctionError` keeps the cause of the original, if there is one.
     """
-    if isinstance(error, BatchFunctionError):  # wrapped already, on its way through an executor
+    if isinstance(error, BatchFunctionError):  # already wrapped, for example before it passed through an executor
         own = _clone(error)
         own.__cause__ = error.__cause__ or error
         return own
@@ -100,23 +110,23 @@ def _clone(error: Exception) -> Exception:
         try:
             clone = way(error)
             if type(clone) is kind and clone is not error:
-                clone.args = error.args  # a constructor may have made a text of a text
+                clone.args = error.args  # the constructor may have formatted a message that was already formatted
                 _copy_slots(error, clone)
                 if hasattr(error, "__notes__"):
                     clone.__notes__ = list(error.__notes__)
                 return clone.with_traceback(None)
-        except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next way
+        except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next method
             continue
     return BatchFunctionError(f"process_batch raised {kind.__name__}, which cannot be copied")
 
 
 def _regrouped(error: Exception) -> Exception:
-    """Copy a group with copies of its members; others are none."""
+    """Return a group with copies of its members; return any other exception itself, which `_clone` rejects."""
     if not isinstance(error, ExceptionGroup):
         return error
     members = [own_copy(member) for member in error.exceptions]
     clone: Exception = error.derive(members)
-    if type(clone) is not type(error):  # it does not say how to derive another of its kind
+    if type(clone) is not type(error):  # the class does not override `derive` to return its own type
         clone = type(error).__new__(type(error), error.message, members)
     clone.__dict__.update(error.__dict__)
     return clone
@@ -133,7 +143,7 @@ def _copy_slots(error: Exception, clone: Exception) -> None:
 
 
 def _without_constructor(error: Exception) -> Exception:
-    """Copy an exception whose constructor takes other arguments than it passes on."""
+    """Return a copy made without `__init__`, for constructors whose arguments differ from `args`."""
     clone = type(error).__new__(type(error), *error.args)
     clone.args = error.args
     clone.__dict__.update(error.__dict__)

@@ -1,5 +1,6 @@
-"""What waits: worker threads, event loops and timers, the calls of `process_batch`, and the delivery of outcomes.
+"""Drivers: worker threads, event loops and timers, the calls of `process_batch`, and the delivery of outcomes.
 
-It imports the core and what the core imports. A driver decides nothing: it asks the core. The two drivers never
-import each other, and know of a batcher only its `process_batch`. Begin with `driver`.
+All waiting takes place in this package. It imports the core and the modules that the core imports. A driver makes
+no decisions: it asks the core. The two drivers never import each other. Of a batcher, they use only its
+`process_batch`. The module to read first is `driver`.
 """

@@ -21,7 +21,7 @@ anything waits, but for memory.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from functools import partial
 from inspect import isawaitable
@@ -31,35 +31,26 @@ from typing import Any, TypeVar
 from batchers.core.admission import STALLED_LIMIT
 from batchers.core.decisions import Batch, Done, Expire, Run, Wait
 from batchers.core.outcomes import Failed, Verdict, judge
-from batchers.errors import BatchFunctionError
 
 from . import threads
 from .delivery import deliver
-from .driver import Driver
+from .home_loop import HomeLoopDriver
 from .invocation import enter_scope, interrupt_batch, invoke_here, result_of, send, without_this_frame
-from .loops import LONGEST_WAIT, Loop, LoopThread, call_soon_threadsafe, running_loop
+from .loops import Loop, call_soon_threadsafe, running_loop
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-STRAY_SECONDS = 1.0  # how often batches on a former home are looked after
 
+class AsyncioDriver(HomeLoopDriver[T, S]):
+    """Callbacks and tasks of an event loop, and worker threads, that ask the core, run batches and deliver."""
 
-class AsyncioDriver(Driver[T, S]):
-    """Callbacks, tasks and a timer of an event loop that ask the core, run batches and deliver."""
-
-    __slots__ = ("_awaitables", "_loop_thread", "_task_name", "_tasks", "_timer", "_timer_at", "_workers")
+    __slots__ = ("_task_name", "_workers")
 
     def _set_up(self) -> None:
+        super()._set_up()
         self._task_name = f"{self.name}-batch"
-        # Tasks that will ask the core, or have a batch that did not end yet.
-        self._tasks: dict[asyncio.Task[None], Batch[T] | None] = {}
-        # Awaitables that a sync function has returned, on their way to a loop.
-        self._awaitables: dict[Batch[T], tuple[Loop, Awaitable[Any]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = inf
         self._workers: threads.WorkerThreads | None = None
-        self._loop_thread: LoopThread | None = None
 
     # Waiting
 
@@ -73,13 +64,6 @@ class AsyncioDriver(Driver[T, S]):
         if self._workers is None and not self.is_async and self.options.executor is None:
             self._own_workers().prepare()  # now, because at the end of a program no thread starts any more
         self._on_home(here, self._advance)
-
-    def _on_home(self, here: Loop | None, callback: Callable[..., object], *args: object) -> None:
-        """Let the home loop call something soon, in a context of its own."""
-        if self.home is not None and self.home is here:
-            self.home.call_soon(callback, *args, context=Context())
-        elif self.home is not None:
-            call_soon_threadsafe(self.home, callback, *args)
 
     def _advance(self) -> None:
         """Do what the core says, until it says Wait."""
@@ -135,40 +119,13 @@ class AsyncioDriver(Driver[T, S]):
             self._next_wakeup = due
             self._set_timer(home, due)
 
-    def _set_timer(self, home: Loop, until: float) -> None:
-        if self._timer is not None:
-            if self._timer_at <= until < inf:
-                return  # when it rings, the core is asked again: cheaper than a new timer for each item
-            self._timer.cancel()
-            self._timer = None
-        if until < inf:
-            self._timer_at = until
-            seconds = min(max(until - self.clock(), 0.0), LONGEST_WAIT)
-            try:
-                self._timer = home.call_later(seconds, self._ring, context=Context())
-            except MemoryError:
-                self._look_again(home)
-
-    def _look_again(self, home: Loop) -> None:
-        """Ask in every turn of the loop until there is memory for a timer. Lock held."""
-        self._next_wakeup = -inf
-        try:
-            home.call_soon(self._advance, context=Context())
-        except MemoryError as error:
-            self._abort(error)  # nobody would ask, so all are told
-
-    def _ring(self) -> None:
-        if asyncio.get_running_loop() is self.home:  # else it was set before a move
-            self._timer = None
-            self._advance()
-
     # Async batch functions, and what a sync one has left to await: in tasks
 
     def _begin_task(self, home: Loop) -> None:
         """Make a task that asks the core and runs a batch. The lock may be held where there is no task factory."""
         work = self._work(home)
         try:
-            task = Context().run(home.create_task, work, name=self._task_name)
+            task = self._create_task(home, work)
         except BaseException:
             work.close()
             raise
@@ -177,6 +134,12 @@ class AsyncioDriver(Driver[T, S]):
         else:
             self._tasks.setdefault(task, None)
             task.add_done_callback(self._ended, context=Context())
+
+    def _create_task(self, home: Loop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Make a task with a context of its own. Task factories of old take no context."""
+        if home.get_task_factory() is None:
+            return home.create_task(work, name=self._task_name, context=Context())
+        return Context().run(home.create_task, work, name=self._task_name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """See that a task which was cancelled before it began, or interrupted, leaves nothing undone."""
@@ -188,16 +151,19 @@ class AsyncioDriver(Driver[T, S]):
             self._complete(batch, Failed(error), task.get_loop())
         self._on_home(task.get_loop(), self._advance)
 
-    async def _work(self, home: Loop) -> None:
-        batch = self._next_batch(home, asyncio.current_task())
-        if batch is not None:
-            await self._run(batch, home, None)
-
-    async def _run(self, batch: Batch[T], home: Loop, awaitable: Awaitable[Any] | None) -> None:
-        """Await the batch function, or the awaitable that a sync one has returned."""
+    async def _work(
+        self, home: Loop, batch: Batch[T] | None = None, awaitable: Awaitable[Any] | None = None
+    ) -> None:
+        """Ask the core for a batch and await the batch function, or await what a sync one has returned."""
         verdict: Verdict[Any]
+        task = asyncio.current_task()
+        if batch is None:
+            batch = self._next_batch(home, task)
+            if batch is None:
+                self._forget(task)
+                return
         scope = enter_scope(self.batcher_id)
-        batch.where = asyncio.current_task()
+        batch.where = task
         try:
             work: Any = self.process_batch(batch.items) if awaitable is None else awaitable
             verdict = judge(await work, len(batch.requests))
@@ -207,9 +173,13 @@ class AsyncioDriver(Driver[T, S]):
             verdict = Failed(without_this_frame(error))
         scope.active = False
         self._complete(batch, verdict, home)
-        task = asyncio.current_task()
+        self._forget(task)
+
+    def _forget(self, task: asyncio.Task[Any] | None) -> None:
+        """Note that a task leaves nothing undone. That costs less than to let the loop call `_ended`."""
         if task is not None and task in self._tasks:
-            self._tasks[task] = None
+            del self._tasks[task]
+            task.remove_done_callback(self._ended)
 
     def _hand_over(self, batch: Batch[T], awaitable: Any) -> None:  # noqa: ANN401 - a coroutine, most of the time
         """Let the home loop await what a sync batch function has returned."""
@@ -228,9 +198,9 @@ class AsyncioDriver(Driver[T, S]):
         if awaitable is None:
             return  # another loop has it
         home = asyncio.get_running_loop()
-        work = self._run(batch, home, awaitable)
+        work = self._work(home, batch, awaitable)
         try:
-            task = Context().run(home.create_task, work, name=self._task_name)
+            task = self._create_task(home, work)
         except BaseException as error:  # noqa: BLE001 - out of a task factory: it ends this batch only
             work.close()
             self._complete(batch, Failed(without_this_frame(error)), home)
@@ -318,63 +288,6 @@ class AsyncioDriver(Driver[T, S]):
             self._finally(self._workers.stop_soon)
         return self._workers
 
-    # Living and moving
-
-    def _move(self, here: Loop | None) -> None:
-        if (home := self._choose_home(here)) is not self.home:
-            if self.home is not None and self._timer is not None:
-                call_soon_threadsafe(self.home, self._timer.cancel)
-            self.home = home
-            self._timer = None
-            self._next_wakeup = inf
-            if self._tasks or self._awaitables:
-                call_soon_threadsafe(home, self._look_after_strays)
-            if not self.core.idle:
-                self._next_wakeup = -inf
-                call_soon_threadsafe(home, self._advance)
-
-    def _choose_home(self, here: Loop | None) -> Loop:
-        alive = self.home is not None and self.home.is_running()
-        if here is not None and not alive:
-            return here
-        # Callers from two places, or from none: a home that none of them can close.
-        if self._loop_thread is None:
-            self._loop_thread = LoopThread(f"{self.name}-loop")
-            self._finally(self._loop_thread.stop_soon)
-        return self._loop_thread.loop
-
-    def _leave_dead_home(self) -> None:
-        """In a thread of the batcher's own: move if the home has ended under those who still wait. Lock held."""
-        if self.home is None or not self.home.is_running():
-            self._move(None)
-
-    def _look_after_strays(self) -> None:
-        """See, at once and from time to time, whether batches on a loop that is home no more can still end.
-
-        Those whose loop runs no more may never end, and their slots are needed.
-        """
-        home = asyncio.get_running_loop()
-        settled: list[Any] = []
-        try:
-            with self.lock:
-                for task, batch in list(self._tasks.items()):
-                    if batch is not None and not task.get_loop().is_running():
-                        self._tasks.pop(task, None)
-                        msg = "the event loop that ran the batch has stopped: stop the batcher before its loop"
-                        settled += self.core.finish(batch, Failed(BatchFunctionError(msg)), self.clock())
-                for batch, (loop, awaitable) in list(self._awaitables.items()):
-                    if not loop.is_running():
-                        self._awaitables[batch] = (home, awaitable)
-                        home.call_soon(self._start_awaitable, batch, context=Context())
-                self._update_wakeup(home)
-                elsewhere = [task.get_loop() for task, batch in list(self._tasks.items()) if batch is not None]
-                elsewhere += [loop for loop, _ in self._awaitables.values()]
-                if any(loop is not home for loop in elsewhere):
-                    home.call_later(STRAY_SECONDS, self._look_after_strays)
-        finally:
-            # Their callers are of a loop that is gone, or of one that may run again, or threads.
-            deliver(settled, home)
-
     def _retire(self) -> None:
         if self._timer is not None and self.home is not None and not self.home.is_closed():
             self._on_home(running_loop(), self._timer.cancel)
@@ -394,7 +307,3 @@ class AsyncioDriver(Driver[T, S]):
         if self._workers is not None:
             found += self._workers.threads - (set() if busy else self._workers.busy)
         return found
-
-    def leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:
-        """Return the tasks of batches that run on loop `here`."""
-        return {task for task in list(self._tasks) if task.get_loop() is here}

@@ -7,6 +7,7 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Settled
@@ -43,38 +44,40 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
 
 
 def _resolve(pairs: Pairs) -> None:
+    """Resolve the future of each request, whatever a callback of one of them raises.
+
+    After an exception the request at which it struck is tried once more, because its future may not be resolved
+    yet.
+    """
     interrupt: BaseException | None = None
     rest = iter(pairs)
+    again: tuple[tuple[Request[Any], Outcome[Any]], ...] = ()
     pair = tried = None
     while True:
         try:
-            if pair is not tried:  # the one at which the loop below was interrupted, once more
-                tried = pair
-                _settle(*pair)  # type: ignore[misc]  # not None
-            for pair in rest:
-                _settle(*pair)
+            for pair in chain(again, rest):
+                request, outcome = pair
+                future: Any = request.future
+                if request.loop is not None:
+                    if future.done():  # only its own loop touches it, so this stays so
+                        continue
+                elif type(future) is not Waiter and not _claim(future):
+                    continue
+                if type(outcome) is Err:
+                    future.set_exception(outcome.error)
+                else:
+                    future.set_result(outcome)
             break
         except BaseException as error:
-            # Out of a callback that a user has put on the future, or Ctrl-C: the others get theirs all the same.
+            # Out of a callback that a user has put on the future, or Ctrl-C. The other callers get their outcomes.
+            again = () if pair is None or pair is tried else (pair,)
+            tried = pair
             if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
                 interrupt = error
             else:
                 logger.exception("A callback of a future has raised what it must not")
     if interrupt is not None:
         raise interrupt
-
-
-def _settle(request: Request[Any], outcome: Outcome[Any]) -> None:
-    future: Any = request.future
-    if request.loop is not None:
-        if future.done():  # touched by its own loop only, so this stays so
-            return
-    elif type(future) is not Waiter and not _claim(future):
-        return
-    if type(outcome) is Err:
-        future.set_exception(outcome.error)
-    else:
-        future.set_result(outcome)
 
 
 def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a request knows no type of its future

@@ -19,7 +19,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from math import inf, isnan
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from batchers.core.admission import STALLED_LIMIT
@@ -27,7 +27,7 @@ from batchers.core.decisions import Batch, Decision, Dispatch, Done
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Verdict
-from batchers.errors import BatcherError, OptionError
+from batchers.errors import BatcherError
 from batchers.options import Options
 from batchers.stats import BatcherStats
 
@@ -35,6 +35,7 @@ from . import lifetime, report, threads
 from .delivery import deliver, notify_cancelled
 from .invocation import current_scope, new_batcher_id, refuse_reentrant
 from .loops import Loop
+from .requests import RequestFactory
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -47,7 +48,7 @@ class Driver(ABC, Generic[T, S]):
 
     __slots__ = (
         *("options", "function", "is_async", "name", "_ref", "_kept", "_finalizers"),
-        *("core", "lock", "stopped", "home", "batcher_id", "_group_by", "_cost", "_timeout", "_orphaned"),
+        *("core", "lock", "stopped", "home", "batcher_id", "requests"),
         *("_next_wakeup", "_cancelled", "_helping", "__weakref__"),
     )
 
@@ -72,14 +73,11 @@ class Driver(ABC, Generic[T, S]):
         self._reset()
         lifetime.watch(self)
 
-    def _reset(self) -> None:
+    def _reset(self, *, orphaned: bool = False) -> None:
         """Set up all that changes: in the constructor, and in the child of a fork, which starts afresh."""
         options = self.options
         self.batcher_id = new_batcher_id()
-        self._group_by = options.group_by
-        self._cost = options.cost
-        self._timeout = options.chosen_policy.default_timeout if options.timeout is None else options.timeout
-        self._orphaned = False
+        self.requests: RequestFactory[T] = RequestFactory(options, self.clock, orphaned=orphaned)
         self._kept: Any = None
         self.core: Core[T, S] = Core(options)
         self.lock = threading.Lock()
@@ -143,31 +141,28 @@ class Driver(ABC, Generic[T, S]):
 
     # Events
 
-    def request(
-        self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None
+    def accept(
+        self, item: T, timeout: float | None, priority: int, future: object, here: Loop | None
     ) -> Request[T]:
-        """Run the user's callbacks, in the caller, and check what the call says."""
-        if self._orphaned:
-            msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
-            raise BatcherError(msg)
-        if timeout is None:
-            timeout = self._timeout
-        if timeout is None:
-            deadline = inf
-        elif isnan(timeout):
-            msg = f"timeout must be a number of seconds, not {timeout!r}"
-            raise OptionError(msg)
+        """Hand in one item, and return its request. What `requests.make` and `admit` do, in less time.
+
+        `here` is the loop that runs in this thread, if the future is one of its own; else None.
+        """
+        if timeout is None and self.requests.plain and type(priority) is int:
+            request = Request(item, None, priority, 0.0, inf, future, here)
         else:
-            deadline = self.clock() + timeout
-        if type(priority) is not int:
-            msg = f"priority must be a whole number, not {priority!r}"
-            raise OptionError(msg)
-        group = None
-        if self._group_by is not None:
-            group = self._group_by(item)
-            hash(group)  # here, in the caller, is the place for its TypeError
-        cost = 0.0 if self._cost is None else self.options.cost_of(item)
-        return Request(item, group, priority, cost, deadline, future, loop)
+            request = self.requests.make(item, timeout, priority, future, here)
+        if current_scope() is not None:
+            refuse_reentrant(self.batcher_id, "process or submit")
+        core = self.core
+        with self.lock:
+            if self._cancelled or core.inconsistent:
+                self._catch_up()
+            if (here is not self.home or here is None) and not core.closed:
+                self._find_home(here)
+            if core.offer_one(request, self.clock()) and self._next_wakeup != -inf:
+                self._wake_for((request,), here)
+        return request
 
     def admit(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
         """Hand requests in: all are accepted, or an error is raised. A thread that runs loop `here` calls this."""
@@ -180,14 +175,18 @@ class Driver(ABC, Generic[T, S]):
             if (here is not self.home or here is None) and not core.closed:
                 self._find_home(here)
             if core.offer(requests, self.clock()) and self._next_wakeup != -inf:
-                try:
-                    self._update_wakeup(here)
-                except BaseException as error:
-                    for request in requests:
-                        core.withdraw(request)
-                    if isinstance(error, (RuntimeError, OSError)):
-                        raise _cannot_start(error) from error
-                    raise
+                self._wake_for(requests, here)
+
+    def _wake_for(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
+        """Wake the driver for requests that were just accepted, or withdraw them and raise. Lock held."""
+        try:
+            self._update_wakeup(here)
+        except BaseException as error:
+            for request in requests:
+                self.core.withdraw(request)
+            if isinstance(error, (RuntimeError, OSError)):
+                raise _cannot_start(error) from error
+            raise
 
     def _find_home(self, here: Loop | None) -> None:
         """Find a loop to live on, for a call from another than the home loop. Lock held."""
@@ -342,10 +341,9 @@ class Driver(ABC, Generic[T, S]):
         was_closed = self.core.closed
         for finalizer in self._finalizers:
             finalizer.detach()  # what they would end is the parent's
-        self._reset()
+        self._reset(orphaned=self.options.executor is not None)
         if was_closed:
             self.close(None, force=True)
-        self._orphaned = self.options.executor is not None
 
     def at_exit(self) -> concurrent.futures.Future[None] | None:
         """Begin to serve what was accepted before the interpreter takes the threads away; return the end of it."""

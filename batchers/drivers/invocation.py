@@ -1,4 +1,4 @@
-"""How `process_batch` is called: in which context, by which executor, and where it is while it runs."""
+"""Calls of `process_batch`: their context, their executor, and the thread or task in which they run."""
 
 from __future__ import annotations
 
@@ -28,36 +28,42 @@ logger = logging.getLogger("batchers")
 
 
 class BatchScope:
-    """One call of `process_batch`, as a context variable of its context."""
+    """One call of `process_batch`, stored in a context variable of the context in which the call runs."""
 
     __slots__ = ("active", "batcher_id")
 
     def __init__(self, batcher_id: int) -> None:
-        """Note the batcher whose function runs."""
+        """Store the identifier of the batcher whose function runs."""
         self.batcher_id = batcher_id
-        self.active = True  # tasks that outlive the batch keep its context, so its end is noted here
+        self.active = True  # False after the end of the batch: tasks that outlive the batch keep its context
 
 
 _scope: ContextVar[BatchScope | None] = ContextVar("batchers_scope", default=None)
 current_scope = _scope.get
-"""Return the scope of the current context; None outside of `process_batch`."""
+"""Return the scope of the current context, or None outside of `process_batch`."""
 _ids = count(1)
 
 
 def new_batcher_id() -> int:
-    """Return a number that stands for one batcher, also in another process."""
+    """Return a number that identifies one batcher in this process.
+
+    An executor passes the number to the process in which it runs a call of the batcher.
+    """
     return next(_ids)
 
 
 def enter_scope(batcher_id: int) -> BatchScope:
-    """Note in the current context that it runs `process_batch` of this batcher, until `active` is unset."""
+    """Mark the current context as running `process_batch` of this batcher, and return the scope.
+
+    The mark is valid until the attribute `active` of the scope is set to False.
+    """
     scope = BatchScope(batcher_id)
     _scope.set(scope)
     return scope
 
 
 def refuse_reentrant(batcher_id: int, call: str) -> None:
-    """Raise ReentrantCallError when the current context runs `process_batch` of this batcher."""
+    """Raise ReentrantCallError if the current context runs `process_batch` of this batcher."""
     scope = _scope.get()
     if scope is not None and scope.active and scope.batcher_id == batcher_id:
         msg = (
@@ -68,9 +74,9 @@ def refuse_reentrant(batcher_id: int, call: str) -> None:
 
 
 def invoke(batcher_id: int, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
-    """Call a sync `process_batch` in an empty context: no caller's context variables leak into it.
+    """Call a sync `process_batch` in an empty context, so that it sees no context variables of any caller.
 
-    It is a plain function of this module so that it can be sent to another process.
+    This is a plain function of the module, so that it can be pickled for another process.
     """
     return Context().run(_run_in_scope, batcher_id, function, items)
 
@@ -84,13 +90,16 @@ def _run_in_scope(batcher_id: int, function: Callable[[list[Any]], Any], items: 
 
 
 def invoke_here(batcher_id: int, function: Callable[[list[Any]], Any], batch: Batch[Any]) -> Any:  # noqa: ANN401
-    """Call it in this thread, and note in the batch which one that is."""
+    """Call a sync `process_batch` in this thread, and store the identifier of the thread in the batch."""
     batch.where = threading.get_ident()
     return invoke(batcher_id, function, batch.items)
 
 
 def interrupt_batch(batch: Batch[Any] | None) -> None:
-    """Log where a batch hangs that was given up, and cancel what runs it, if it is a task: no thread can be."""
+    """Log the location of a batch that was given up, and cancel the batch if a task runs it.
+
+    A thread cannot be cancelled. Do nothing if `batch` is None.
+    """
     if batch is None:
         return
     where, stack = stack_of(batch)
@@ -102,11 +111,14 @@ def interrupt_batch(batch: Batch[Any] | None) -> None:
 
 
 def stack_of(batch: Batch[Any]) -> tuple[str, list[str]]:
-    """Return where a batch runs, and the lines of its stack: none when that is another process."""
+    """Return the location of a batch, and the lines of its stack.
+
+    There are no lines if an executor runs the batch, for example in another process.
+    """
     if isinstance(batch.where, asyncio.Task):
         lines: list[str] = []
         awaited: Any = batch.where.get_coro()
-        while awaited is not None:  # what it awaits, and what that awaits: a task knows only its own frame
+        while awaited is not None:  # follow the chain of awaited objects: a task knows only its outermost frame
             frame = getattr(awaited, "cr_frame", None)
             lines += traceback.format_stack(frame, limit=1) if frame is not None else []
             awaited = getattr(awaited, "cr_await", None)
@@ -122,8 +134,8 @@ _frames_lock = threading.Lock()
 
 
 def _renew_frames_lock() -> None:
-    """In the child of a fork: whoever looked is a thread of the parent."""
-    global _frames_lock  # noqa: PLW0603 - a lock cannot be made free by another thread
+    """Replace the lock in the child of a fork, because a thread of the parent may have held it."""
+    global _frames_lock  # noqa: PLW0603 - the holder, a thread of the parent, cannot release the lock
     _frames_lock = threading.Lock()
 
 
@@ -131,17 +143,18 @@ os.register_at_fork(after_in_child=_renew_frames_lock)
 
 
 def _frame_of(ident: int) -> FrameType | None:
-    """Return where a thread is.
+    """Return the current frame of a thread, or None if the thread has ended.
 
-    While CPython 3.11 makes its frames it holds a lock of the interpreter. If a collection begins then, threads
-    may switch in a callback of it, and a second thread that wants the lock keeps the GIL for ever (python/cpython
-    gh-106883). So one looks at a time, and nothing is collected meanwhile.
+    CPython 3.11 holds a lock of the interpreter while it creates the frame objects. If a garbage collection starts
+    at that time, threads may switch in a callback of the collection. A second thread that waits for the lock then
+    keeps the GIL for ever (python/cpython gh-106883). Therefore only one thread at a time reads the frames, and
+    garbage collection is disabled meanwhile.
     """
     with _frames_lock:
         collects = gc.isenabled()
         gc.disable()
         try:
-            return sys._current_frames().get(ident)  # noqa: SLF001 - documented, for debuggers
+            return sys._current_frames().get(ident)  # noqa: SLF001 - documented, for use by debuggers
         finally:
             if collects:
                 gc.enable()
@@ -150,7 +163,10 @@ def _frame_of(ident: int) -> FrameType | None:
 def send(
     executor: concurrent.futures.Executor, batcher_id: int, function: Callable[[list[Any]], Any], items: list[Any]
 ) -> concurrent.futures.Future[Any]:
-    """Let an executor `invoke` the function."""
+    """Submit `invoke` with this function to an executor, and return the future.
+
+    Raises BatchFunctionError if the executor accepts no more work.
+    """
     try:
         return executor.submit(invoke, batcher_id, function, items)
     except RuntimeError as error:
@@ -159,7 +175,10 @@ def send(
 
 
 def result_of(future: concurrent.futures.Future[R]) -> R:
-    """Return what an executor or another loop has made of a batch."""
+    """Return the result of a batch from an executor or another loop, or raise its exception.
+
+    The CancelledError of concurrent.futures is raised as the CancelledError of asyncio.
+    """
     try:
         return future.result()
     except concurrent.futures.CancelledError as error:
@@ -167,12 +186,12 @@ def result_of(future: concurrent.futures.Future[R]) -> R:
 
 
 def without_this_frame(error: BaseException) -> BaseException:
-    """Drop the frame of the caller, which keeps the error, from the error's traceback."""
+    """Return the error without the frame of the calling function, which refers to the error, in its traceback."""
     trace = error.__traceback__
     return error.with_traceback(trace and trace.tb_next)
 
 
 def is_async(function: object) -> bool:
-    """Whether calling `function` gives a coroutine, as far as can be told before."""
-    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is what is looked at
+    """Return True if a call of `function` returns a coroutine, as far as this is known before the call."""
+    call = getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

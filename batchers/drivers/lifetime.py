@@ -1,4 +1,4 @@
-"""What becomes of batchers when the process forks or the interpreter exits."""
+"""Handling of batchers after a fork of the process and at the exit of the interpreter."""
 
 from __future__ import annotations
 
@@ -10,26 +10,32 @@ import weakref
 from typing import Protocol
 
 EXIT_SECONDS = 5.0
-"""Seconds that all batchers together have at the exit to serve what they accepted."""
+"""Seconds that all batchers together have at the exit of the interpreter to serve their accepted items."""
 
 logger = logging.getLogger("batchers")
 
 
 class Watched(Protocol):
-    """What a driver does in these cases."""
+    """The methods that a driver provides for these two events."""
 
     def after_fork(self) -> None:
-        """Start afresh, in the child."""
+        """Reset the driver, in the child of a fork."""
 
     def at_exit(self) -> concurrent.futures.Future[None] | None:
-        """Begin to serve what was accepted; return the end of it, if there is anything."""
+        """Start to serve the accepted items before the interpreter exits.
+
+        Return a future that is resolved when all are served, or None if there is nothing to wait for.
+        """
 
 
-_alive: weakref.WeakValueDictionary[int, Watched] = weakref.WeakValueDictionary()  # by identity
+_alive: weakref.WeakValueDictionary[int, Watched] = weakref.WeakValueDictionary()  # key: id of the driver
 
 
 def watch(driver: Watched) -> None:
-    """Call a driver after a fork and at the exit, as long as it lives."""
+    """Register a driver for the calls after a fork and at the exit.
+
+    The registry keeps a weak reference only.
+    """
     _alive[id(driver)] = driver
 
 
@@ -40,7 +46,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     ends = []
-    for ref in _alive.valuerefs():  # a list, whatever other threads make or drop meanwhile
+    for ref in _alive.valuerefs():  # a list, so other threads may create or drop drivers meanwhile
         driver = ref()
         if driver is None:
             continue

@@ -1,4 +1,4 @@
-"""Event loops: how another thread calls one, and one in a thread of the batcher's own."""
+"""Event loops: calls into a loop from another thread, and a loop in a thread that the batcher starts."""
 
 from __future__ import annotations
 
@@ -20,24 +20,29 @@ Loop: TypeAlias = asyncio.AbstractEventLoop
 logger = logging.getLogger("batchers")
 
 RETRY_SECONDS = 0.01
-"""Seconds after which something is tried again for which there was no memory."""
+"""Seconds before an operation is retried that failed for lack of memory."""
 
 LONGEST_WAIT = 86_400.0
-"""Seconds after which a wait without end looks again; neither Conditions nor all loops take an endless number."""
+"""Seconds of the longest single wait.
+
+A longer or unlimited wait is divided into waits of this length. Neither Conditions nor all event loops
+accept an infinite timeout.
+"""
 
 CLEANUP_SECONDS = 1.0
-"""Seconds that cancelled coroutines have to clean up."""
+"""Seconds that cancelled coroutines have for their cleanup."""
 
 
-running_loop = asyncio._get_running_loop  # noqa: SLF001 - in `asyncio.__all__`; the other one raises an error for None
-"""Return the event loop that runs in this thread, or None."""
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - in `asyncio.__all__`; `get_running_loop` raises if none runs
+"""Return the event loop that runs in the calling thread, or None if there is none."""
 
 
 def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> bool:
-    """Let a loop of any thread call something soon, in a context of nobody's; return False if it is closed.
+    """Schedule a callback, in an empty context, on a loop of any thread; return False if the loop is closed.
 
-    Where there is no memory for that, it sleeps and tries again until there is: somebody may wait there, and for
-    ever. That memory is all it waits for, so it may do so with a lock held.
+    On MemoryError, the function sleeps for RETRY_SECONDS and retries until it succeeds, because a caller on that
+    loop might otherwise wait for ever. It waits for nothing but memory, so it may be called with a lock held. A
+    RuntimeError of a loop that is not closed is raised again.
     """
     while True:
         try:
@@ -53,12 +58,15 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
 
 
 class LoopThread:
-    """An event loop in a thread of its own, for code that has none."""
+    """An event loop in a separate thread, for code that does not run on an event loop."""
 
     __slots__ = ("_ending", "_running", "loop", "thread")
 
     def __init__(self, name: str) -> None:
-        """Start the thread; return when the loop runs. RuntimeError or OSError when it cannot start."""
+        """Start the thread, and return when the loop runs.
+
+        Raises RuntimeError or OSError if the loop or the thread cannot start.
+        """
         self._ending = False
         self._running: set[concurrent.futures.Future[Any]] = set()
         self.loop = asyncio.new_event_loop()
@@ -72,14 +80,20 @@ class LoopThread:
         started.wait()
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
-        """Run a coroutine in a context of its own. Its future is cancelled if it does not end with the loop."""
+        """Schedule a coroutine on the loop, in a new context, and return the future of its result.
+
+        The future is cancelled if the coroutine has not ended when the loop ends.
+        """
         running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         return running
 
     def stop_soon(self) -> None:
-        """Let the loop end and its thread with it. Safe in a finalizer: it takes no lock of ours."""
+        """Stop the loop, which ends its thread.
+
+        Safe in a finalizer, because it takes no lock of this library.
+        """
         self._ending = True
         call_soon_threadsafe(self.loop, self.loop.stop)
 
@@ -101,8 +115,8 @@ class LoopThread:
             loop.close()
 
     def _run_until_stopped(self) -> None:
-        # A batch function, or a task that it has left behind, may stop the loop or raise what would end a
-        # program; other batches live on this loop.
+        # A batch function, or a task that it has left running, may stop the loop or raise SystemExit or
+        # KeyboardInterrupt. The loop must continue, because other batches run on it.
         while not self._ending:
             try:
                 self.loop.run_forever()

@@ -1,4 +1,4 @@
-"""Waiting until a driver has ended: `stop` for coroutines, `close` for threads."""
+"""Shutdown of a driver, including the wait for its end: `stop` for coroutines, `close` for threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from .loops import CLEANUP_SECONDS, running_loop
 
 
 async def stop(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> None:
-    """Stop as `Batcher.stop` says."""
+    """Stop the driver as documented for `Batcher.stop`.
+
+    `timeout` is in seconds, 0 or more; None means no limit.
+
+    Raises OptionError if `timeout` is negative or NaN, and ReentrantCallError inside `process_batch`.
+    """
     end = _end_of(driver, timeout)
     loop = asyncio.get_running_loop()
     driver.close(loop, force=force)
@@ -31,7 +36,13 @@ async def stop(driver: Driver[Any, Any], *, force: bool, timeout: float | None) 
 
 
 def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> None:
-    """Stop as `Batcher.close` says."""
+    """Stop the driver as documented for `Batcher.close`.
+
+    `timeout` is in seconds, 0 or more; None means no limit.
+
+    Raises OptionError if `timeout` is negative or NaN, and ReentrantCallError inside `process_batch`. Raises
+    BatcherError on the event loop that runs the batches, and in a thread of this batcher.
+    """
     refuse_reentrant(driver.batcher_id, "close")
     end = _end_of(driver, timeout)
     loop = running_loop()
@@ -53,7 +64,11 @@ def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> No
 
 
 def _end_of(driver: Driver[Any, Any], timeout: float | None) -> float:
-    """Return the time at which a timeout is over; inf: never."""
+    """Return the time of the driver's clock at which a timeout ends, or inf if it never ends.
+
+    The result is inf if `timeout` is None, or `threading.TIMEOUT_MAX` seconds or more. Raises OptionError if
+    `timeout` is negative or NaN.
+    """
     if timeout is None:
         return inf
     if not timeout >= 0:
@@ -67,7 +82,10 @@ def _seconds_to(driver: Driver[Any, Any], end: float) -> float | None:
 
 
 def _seconds_to_clean_up(driver: Driver[Any, Any], end: float, *, abandoned: bool) -> float | None:
-    """Return what is left of the timeout, or time to clean up if that is longer; None: no limit."""
+    """Return the remaining seconds of the timeout, but at least CLEANUP_SECONDS.
+
+    If the timeout never ends, return CLEANUP_SECONDS if batches were abandoned, and None (no limit) otherwise.
+    """
     if end == inf:
         return CLEANUP_SECONDS if abandoned else None
     return max(end - driver.clock(), CLEANUP_SECONDS)

@@ -1,4 +1,4 @@
-"""Threads of a batcher's own: daemons whose end can be awaited, and a pool of them for sync batch functions."""
+"""Threads that batchers start: daemon threads whose end can be awaited, and a pool for sync batch functions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ _own = threading.local()
 
 
 def in_daemon_thread() -> bool:
-    """Return whether this thread is one of some batcher's own."""
+    """Return True if any batcher has started the current thread."""
     return getattr(_own, "thread", False)
 
 
 class DaemonThread:
-    """A daemon thread of a batcher's own. Its end can be awaited, by `ended`, without another thread."""
+    """A daemon thread that a batcher starts.
+
+    The future `ended` makes its end awaitable without another thread.
+    """
 
     __slots__ = ("_thread", "ended")
 
     def __init__(self, function: Callable[[DaemonThread], object], name: str) -> None:
-        """Start it. RuntimeError when it cannot start."""
+        """Start the thread, which calls `function` with this object.
+
+        Raises RuntimeError if the thread cannot start.
+        """
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
         self._thread.start()
@@ -38,22 +44,28 @@ class DaemonThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the one that runs this."""
+        """True if the calling thread is this thread."""
         return self._thread is threading.current_thread()
 
     def join(self) -> None:
-        """If it has ended, wait for the moment that the interpreter needs to forget it."""
+        """Wait for the short time that the interpreter needs to remove a thread whose function has ended.
+
+        Return at once if the function is still running.
+        """
         if self.ended.done():
             self._thread.join()
 
 
 class WorkerThreads:
-    """Threads for sync batch functions: started one by one, when none is free."""
+    """Worker threads for sync batch functions.
+
+    A new thread is started only when no worker is free.
+    """
 
     __slots__ = ("_free", "_lock", "_most", "_name", "_queue", "busy", "threads")
 
     def __init__(self, most: int, name: str) -> None:
-        """Start none yet; `most` of them at most."""
+        """Initialise a pool of at most `most` workers, without starting any."""
         self._most = most
         self._name = name
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
@@ -63,28 +75,37 @@ class WorkerThreads:
         self.busy: set[DaemonThread] = set()
 
     def prepare(self) -> None:
-        """Start the first thread. RuntimeError when it cannot start."""
+        """Start the first worker, if there is none.
+
+        Raises RuntimeError if it cannot start.
+        """
         with self._lock:
             if not self.threads:
                 self.threads.add(DaemonThread(self._serve, f"{self._name}-1"))
                 self._free += 1
 
     def run(self, work: Callable[[], object]) -> None:
-        """Let a thread do some work, which must not raise. BatcherError when there is none and none can start."""
+        """Call `work`, which must not raise, in a worker thread.
+
+        Raises BatcherError if there is no worker and none can start.
+        """
         with self._lock:
             if self._free <= 0 and len(self.threads) < self._most:
                 try:
                     self.threads.add(DaemonThread(self._serve, f"{self._name}-{len(self.threads) + 1}"))
                     self._free += 1
                 except RuntimeError as error:
-                    if not self.threads:  # else one of them does it later
+                    if not self.threads:  # otherwise one of the existing workers runs it later
                         msg = f"no thread can run the batch: {error}"
                         raise BatcherError(msg) from error
             self._queue.put(work)
             self._free -= 1
 
     def stop_soon(self) -> None:
-        """Let each thread end when it is free. Safe in a finalizer: it takes no lock."""
+        """Let each worker end as soon as it is free.
+
+        Safe in a finalizer, because it takes no lock.
+        """
         for _ in range(len(self.threads)):
             self._queue.put(None)
 

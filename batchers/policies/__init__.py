@@ -1,5 +1,6 @@
-"""Pure: when a batch goes that could still grow, and what is learned from those that went.
+"""Pure: the policies, which decide when a batch that could still grow is dispatched.
 
-It imports `errors`, and from the standard library nothing that knows a clock, a thread, an event loop or chance. A
-policy knows nothing of the core: it gets numbers and returns times. Begin with `base`.
+Some of them learn from earlier batches. The package imports `errors`, and no module of the standard library that
+gives access to a clock, a thread, an event loop or random numbers. A policy does not depend on the core: it
+receives numbers and returns times. Start reading with `base`.
 """

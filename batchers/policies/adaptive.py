@@ -1,22 +1,28 @@
-"""Pure: the policy that needs no tuning, because it learns what a hold is worth.
+"""Pure: `Adaptive`, the policy that learns the gain of a hold and therefore needs no tuning.
 
 Theory of operation
 ===================
 
-With one batch in flight and independent callers, taking what waits is within 0.7 % of the best that any rule can
-do (`Greedy`). It is far from it in two cases, and there this rule holds a free slot for a moment:
+With one batch in flight and independent callers, no rule can be better than `Greedy` by more than 0.7 % (see
+there). `Greedy` is far from the best rule in two cases, and there this rule holds a free slot for a short time:
 
-*Cohorts.* Callers that come back as soon as they have their answer lock into two halves that wait for each other.
-With one batch in flight the rule waits for all of them where it has seen that more are served then: `cohort`.
+*Cohorts.* Callers that return as soon as they have their answer split into two halves that wait for each other.
+With one batch in flight, the rule waits for all of them if a trial has shown that this serves more items a second
+(see `cohort`).
 
-*Several batches in flight.* Greedy's batches bunch, like buses: a batch that starts right behind another finds few
-items. The rule starts a batch when it lies evenly between the last start and the next end, unless fewer items are
-going to come until that end than wait now. In the long run the starts are then a batch time / c apart.
+*Several batches in flight.* Under `Greedy` batches bunch: a batch that starts right after another one finds few
+items. The rule starts a batch at the time that lies evenly between the last start and the next end. It starts the
+batch earlier if fewer items are expected until that end than wait now. In the long run, with c batches in flight,
+the starts are then one batch time divided by c apart.
 
-*Deadlines.* With a time for each call the rule looks ahead: a batch may take half of that time at most, for an
-item waits for one batch and then for its own; what cannot be in time is refused when it comes; what the next batch
-would make late is dropped when that batch goes; and no hold makes an item late. Batches are not made smaller for
-an old item: under overload that leads to batches of one (as Nexus found, SOSP 2019).
+*Deadlines.* If calls have a time limit, the rule also predicts whether it can be kept:
+
+* A batch takes at most half of the time limit, because an item waits for one batch and then for its own.
+* An item that cannot be answered in time is refused on arrival.
+* An item that the next batch would make late is dropped when that batch is dispatched.
+* No hold makes an item late.
+
+Batches are not made smaller for an old item: under overload that leads to batches of one (Nexus, SOSP 2019).
 """
 
 from __future__ import annotations
@@ -32,28 +38,36 @@ from .cohort import NO_HOLD, Cohort
 from .cost_model import CostModel
 
 LEARNED = 0.05
-"""The weight of the newest batch in the rate of arrivals."""
+"""The weight of the newest batch in the moving averages that give the arrival rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptive(Policy):
-    """A free slot takes what waits, unless more is about to come and worth the wait.
+    """Dispatch at once, unless more items are expected soon and worth the wait.
 
-    It learns how long batches take and when callers return (see the module), and needs no tuning. No batch is held
-    for more than `max_hold` seconds (finite, 0 or more), counted from the end of the batch before it, or, with
-    several batches in flight, from the start of the batch before it. Items of several groups that wait at the
-    same time are not held.
+    The policy learns the service times of batches and the return times of callers (see the module), and needs no
+    tuning. It does not hold items while items of several groups wait.
 
-    `latency_target`: seconds (above 0) in which callers want their answers; it is the timeout of calls that have
-    none, and batches take half of it at most. None: the batcher's `timeout` counts for that. With either, calls
-    that cannot be answered in time are refused at once with DeadlineExceededError, which then has a `retry_after`.
+    A call that cannot be answered within its timeout is refused at once with DeadlineExceededError, which then has
+    a `retry_after`. The timeout is that of the call, of the batcher, or `latency_target`. An idle batcher refuses
+    no such call, and calls with a priority above 0 are not refused.
+
+    max_hold
+        The longest hold in seconds: a finite number, 0 or more. Default 0.025. It is counted from the end of the
+        batch before, or, with several batches in flight, from the start of the batch before.
+    latency_target
+        Seconds in which callers want their answers: a finite number above 0. It is the timeout of calls that have
+        none, in a batcher without `timeout`, and a batch takes at most half of it. Default None: a batch takes at
+        most half of the batcher's `timeout`.
+
+    Values out of range raise OptionError.
     """
 
     max_hold: float = 0.025
     latency_target: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no span of time."""
+        """Raise OptionError if a value is out of range."""
         value: object = self.max_hold
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
             msg = f"max_hold must be a finite number of seconds, 0 or more, not {value!r}"
@@ -66,17 +80,17 @@ class Adaptive(Policy):
             raise OptionError(msg)
 
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:
-        """Return a rule that has not learned anything yet."""
+        """Return a rule without any observations."""
         return AdaptiveRule(self.max_hold, max_batch_size, concurrency, self.latency_target or timeout)
 
     @property
     def default_timeout(self) -> float | None:
-        """The latency target."""
+        """The latency target in seconds; None: no default timeout."""
         return self.latency_target
 
 
 class AdaptiveRule(Rule):
-    """What `Adaptive` has learned of one batcher."""
+    """The rule of `Adaptive` for one batcher, with its observations there."""
 
     __slots__ = (
         *("cost", "_cohort", "_max_hold", "_most", "_slots", "_target"),
@@ -90,22 +104,25 @@ class AdaptiveRule(Rule):
     def __init__(
         self, max_hold: float, max_batch_size: int, concurrency: int, target: float | None = None
     ) -> None:
-        """Start without any idea: nothing is held."""
+        """Initialise without observations, so that nothing is held.
+
+        `max_hold` and `target` are seconds. `target` is the time limit of calls; None: batches are not limited.
+        """
         self.cost = CostModel()
         self._max_hold = max_hold
         self._most = max_batch_size
         self._slots = concurrency
         self._target = target
         self._cohort = Cohort(max_hold)
-        self._come = self._span = 0.0  # items between ends of batches, and the seconds
-        self._last_end: tuple[float, int] | None = None  # and how many items had been accepted then
-        self._running: dict[object, float] = {}  # batches, and when each will probably end
-        self._parts: set[object] = set()  # of them, those that are parts of a failed one
+        self._come = self._span = 0.0  # means between two ends of batches: arrivals, seconds
+        self._last_end: tuple[float, int] | None = None  # its time, and the items accepted until then
+        self._running: dict[object, float] = {}  # each batch, and its predicted end
+        self._parts: set[object] = set()  # the running batches that are parts of a failed one
         self._last_start = -inf
         self._end_hold()
 
     def started(self, batch: object, arrivals: Sequence[float], reason: Reason, accepted: int, now: float) -> None:
-        """Note when it will probably end; and who came back."""
+        """Record the predicted end of the batch. With one slot, count the callers that returned."""
         self._last_start = now
         self._running[batch] = now + self.cost.predict(len(arrivals))
         self._end_hold()
@@ -117,7 +134,10 @@ class AdaptiveRule(Rule):
     def finished(  # noqa: PLR0917 - as `Rule.finished`
         self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool
     ) -> None:
-        """Learn how long it took, and how many have come meanwhile; not from what is no batch like others."""
+        """Learn the service time and the arrivals since the last end.
+
+        Failed batches and parts of failed batches are ignored, because they are not representative.
+        """
         del self._running[batch]
         if batch in self._parts or not well:
             self._parts.discard(batch)
@@ -135,24 +155,24 @@ class AdaptiveRule(Rule):
         self._end_hold()
 
     def allow(self, concurrency: int) -> None:
-        """Keep batches apart from now on, or wait for cohorts."""
+        """Space the starts of batches from now on; with one slot, wait for cohorts instead."""
         self._slots = concurrency
         self._cohort.forget()
         self._end_hold()
 
     def _end_hold(self) -> None:
-        self._why: Reason = "idle_slot"  # the reason of what goes when it is over, but for deadlines
-        self._held = NO_HOLD  # until when, and with how many accepted items it is over
+        self._why: Reason = "idle_slot"  # the reason of the batch after the hold, without deadlines
+        self._held = NO_HOLD  # end of the hold, by time and by number of accepted items
 
     @property
     def _rate(self) -> float:
-        """Items a second; 0 when nothing is known."""
+        """The arrival rate in items per second; 0: unknown."""
         return self._come / self._span if self._span else 0.0
 
     def hold(  # noqa: PLR0917 - as `Rule.hold`
         self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float
     ) -> float:
-        """Weigh what is expected against what waits; no longer than the earliest deadline allows."""
+        """Return the end of the hold, but not later than the earliest deadline allows."""
         until = self._hold(waiting, others, oldest, accepted, now)
         self.reason = self._why
         if until > now and deadline < inf:
@@ -164,7 +184,7 @@ class AdaptiveRule(Rule):
 
     def _hold(self, waiting: int, others: int, oldest: float, accepted: int, now: float) -> float:
         until, enough = self._held
-        if -inf < until <= oldest:  # what was held has left
+        if -inf < until <= oldest:  # the held items have left: all that wait arrived later
             self._end_hold()
             until = -inf
         if others or not self.cost.known:
@@ -182,7 +202,7 @@ class AdaptiveRule(Rule):
         return -inf
 
     def _for_cohort(self, waiting: int, accepted: int, now: float) -> float:
-        """Return the time until which callers may come back."""
+        """Return the time until which the slot waits for returning callers; -inf: no hold."""
         room = self.most() - waiting
         self._held = self._cohort.hold(waiting, accepted, self.cost, room, now)
         until, _ = self._held
@@ -191,27 +211,31 @@ class AdaptiveRule(Rule):
         return until
 
     def _apart(self, waiting: int, accepted: int, now: float) -> float:
-        """Return the time that lies evenly between the last start and the next end, for each free slot."""
+        """Return the start time that spaces the free slots evenly between the last start and the next end.
+
+        -inf: start at once.
+        """
         free = self._slots - len(self._running)
         end = max(min(self._running.values()), now)
         until = self._last_start + min((end - self._last_start) / (free + 1), self._max_hold)
         rate = self._rate
         if rate <= 0:
             return -inf
-        until = min(until, end - waiting / rate)  # then fewer will come before a slot is free anyway than wait now
+        until = min(until, end - waiting / rate)  # from then to the end, fewer items arrive than wait now
         if until <= now:
             return -inf
         self._why = "spacing"
         self._held = until, accepted + 1
         return until
 
-    # What is expected
+    # Predictions
 
     def most(self) -> int:
-        """Return the largest batch that takes half of the time of a call at most.
+        """Return the size of the largest batch that takes at most half of the time limit of a call.
 
-        If that is not even one item, the largest that takes all of it; if that is none either, there is no use in
-        small batches.
+        If not even one item fits, return the largest size that fits into the whole time limit. If none fits,
+        return the limit of the batcher, because small batches would not help. Without a time limit, or before any
+        observation, return the limit of the batcher.
         """
         if self._target is None or not self.cost.known:
             return self._most
@@ -222,18 +246,22 @@ class AdaptiveRule(Rule):
         return self._most
 
     def seconds_for(self, size: int) -> float:
-        """Return the predicted time, and the margin for batches that are late."""
-        return self.cost.predict(size) + self.cost.margin  # both 0 while nothing is known
+        """Return the predicted service time plus the margin for late batches, in seconds; 0: unknown."""
+        return self.cost.predict(size) + self.cost.margin  # both are 0 before any observation
 
     def answered_at(self, ahead: int, now: float) -> float:
-        """Let the batches ahead run one after the other in each slot, and the item's own behind them."""
+        """Return the predicted time of the answer for an item behind `ahead` others; -inf: unknown.
+
+        The prediction assumes that the batches ahead run one after another in each slot, and then the batch of the
+        item.
+        """
         if not self.cost.known:
             return -inf
         most = self.most()
         rounds, place = divmod(ahead // most, self._slots)
-        busy = len(self._running) + place - self._slots  # batches that must end before its own, in the first round
+        busy = len(self._running) + place - self._slots  # index of the running batch that frees the slot
         free = now
         if busy >= 0 and self._running:
-            free = max(now, sorted(self._running.values())[busy])  # there is one: place < slots
-        size = min(ahead % most + 1 + self._rate * (free - now), most)  # others come until it goes
+            free = max(now, sorted(self._running.values())[busy])  # the index exists: place < slots
+        size = min(ahead % most + 1 + self._rate * (free - now), most)  # more arrive until the dispatch
         return free + rounds * self.seconds_for(most) + self.seconds_for(int(size))

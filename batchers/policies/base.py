@@ -1,8 +1,9 @@
-"""Pure: whether it is worth holding a free slot for more items, and until when.
+"""Pure: the interface of policies, and the policies `Greedy` and `Window`.
 
-A `Policy` is a choice of the user's: frozen, and good for any number of batchers. Each batcher makes a `Rule` of
-it, which may learn. A rule is asked only while a slot is free and the batch could still grow: full batches go at
-once, and a batcher that is being stopped holds nothing.
+A `Policy` is chosen by the user. It is frozen, and any number of batchers may share it. Each batcher makes a
+`Rule` from it, which may learn. The rule decides whether a free slot waits for more items, and until when. The
+core asks it only while a slot is free and the batch could still grow. Full batches are dispatched at once, and a
+batcher that is being stopped holds nothing.
 """
 
 from __future__ import annotations
@@ -19,92 +20,122 @@ from batchers.errors import OptionError
 Reason: TypeAlias = Literal[
     "full", "cost", "idle_slot", "window", "cohort", "spacing", "deadline", "drain", "bisect"
 ]
-"""Why a batch goes: no item more is allowed, by number or by cost; a slot was free and nothing held it; the end of
-a hold (a window, for callers that were about to come back, to keep batches apart, or because an item would be late
-otherwise); the batcher is being stopped; it is a part of one that failed."""
+"""The reason for the dispatch of a batch.
+
+full        the batch has `max_batch_size` items, or the most that the rule allows
+cost        the batch has reached `max_batch_cost`
+idle_slot   a slot was free and nothing held the batch
+window      the hold of a window ended
+cohort      the hold for callers that were expected to return soon ended
+spacing     the hold that keeps the starts of batches apart ended
+deadline    a longer hold would have made an item late
+drain       the batcher is being stopped
+bisect      the batch is a part of a failed one
+"""
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class Rule(ABC):
-    """What a policy decides for one batcher, from what it has seen there. Times are seconds of its clock."""
+    """The decisions of a policy for one batcher, from the observations there. Times are seconds of its clock.
+
+    learns
+        Whether the rule observes batches and makes predictions. If True, the core calls `started` and `finished`,
+        and uses `most`, `seconds_for` and `answered_at`. Default False.
+    reason
+        The reason of the next dispatch. `hold` sets it when it releases a batch.
+    """
 
     __slots__ = ("reason",)
 
     learns: ClassVar[bool] = False
-    """Whether it wants to hear of batches, and says what it expects."""
-
     reason: Reason
-    """Why the batch that goes now does; set by `hold` when it lets one go."""
 
     @abstractmethod
-    def hold(  # noqa: PLR0917 - asked often; keywords cost time
+    def hold(  # noqa: PLR0917 - called often, and keyword arguments cost time
         self, waiting: int, others: int, oldest: float, deadline: float, accepted: int, now: float
     ) -> float:
-        """Return the time until which the next batch of a group is held; up to `now`: it goes at once.
+        """Return the time until which the next batch of a group is held.
 
-        `waiting` items of the group, of which the oldest arrived at `oldest`; `others` are of other groups.
-        `deadline` is the earliest of all; inf: there is none. `accepted` items have come since the batcher was
-        made. While nothing changes, the answer stays the same.
+        A time up to `now` means: dispatch at once. The answer stays the same while nothing changes.
+
+        waiting
+            Items of the group that wait.
+        others
+            Items of other groups that wait.
+        oldest
+            Arrival time of the oldest item of the group.
+        deadline
+            The earliest deadline of all items; inf: there is none.
+        accepted
+            Items accepted since the batcher was made.
         """
 
-    def started(  # noqa: B027 - most learn nothing
+    def started(  # noqa: B027 - most rules do not learn
         self, batch: object, arrivals: Sequence[float], reason: Reason, accepted: int, now: float
     ) -> None:
-        """Learn that a batch of items that arrived at these times goes, and why."""
+        """Observe the start of a batch, with the arrival times of its items and the reason of its dispatch."""
 
     def finished(  # noqa: B027, PLR0917 - as above
         self, batch: object, size: int, seconds: float, waiting: int, accepted: int, now: float, *, well: bool
     ) -> None:
-        """Learn that a batch of so many items has ended, after so many seconds, and whether it ended well.
+        """Observe the end of a batch of `size` items after `seconds` seconds.
 
-        `waiting` items wait, of all groups.
+        `waiting` is the number of items that wait, of all groups. `well` is False for a batch that failed or was
+        given up.
         """
 
     def allow(self, concurrency: int) -> None:  # noqa: B027 - as above
-        """Learn that so many batches may be in flight from now on."""
+        """Set the number of batches that may be in flight from now on."""
 
-    # What is expected; without any idea nothing is refused, and nothing dropped
+    # Predictions. The defaults stand for no knowledge: then the core refuses nothing and drops nothing.
 
     def most(self) -> int:
-        """Return how many items a batch may have now, at most: not more than `max_batch_size`."""
+        """Return the largest number of items that a batch may have now.
+
+        A rule that learns must return at most `max_batch_size`. The core does not ask the others.
+        """
         return sys.maxsize
 
-    def seconds_for(self, size: int) -> float:  # noqa: ARG002 - nothing is known
-        """Return how long a batch of so many items takes, at most, most of the time; 0: no idea."""
+    def seconds_for(self, size: int) -> float:  # noqa: ARG002 - no knowledge
+        """Return the seconds that most batches of `size` items do not exceed; 0: unknown."""
         return 0.0
 
-    def answered_at(self, ahead: int, now: float) -> float:  # noqa: ARG002 - nothing is known
-        """Return when an item that comes now, behind so many others, has its answer; -inf: no idea."""
+    def answered_at(self, ahead: int, now: float) -> float:  # noqa: ARG002 - no knowledge
+        """Return the time of the answer for an item that arrives now behind `ahead` others; -inf: unknown."""
         return -inf
 
 
 class Policy(ABC):
-    """Decides how long a free slot waits for a batch to grow."""
+    """The choice of how long a free slot waits for a batch to grow."""
 
     __slots__ = ()
 
     @abstractmethod
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:
-        """Return what decides for one batcher with these limits."""
+        """Return a new rule for one batcher.
+
+        `max_batch_size` and `concurrency` are the limits of the batcher (a very large number: no limit). `timeout`
+        is its default timeout in seconds; None: no limit.
+        """
 
     @property
     def default_timeout(self) -> float | None:
-        """Seconds for calls that give no timeout, in a batcher that has none."""
+        """The timeout in seconds of calls that have none, in a batcher without `timeout`; None: no limit."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Greedy(Policy):
-    """A free slot takes what waits, at once.
+    """Dispatch at once: a free slot takes the items that wait.
 
-    While every slot is busy items pile up, so batches grow with the load and an idle batcher answers
-    a lone item without delay. For one batch in flight and independent callers no waiting rule has a
-    mean latency lower by more than 0.7 % (Deb and Serfozo 1973 give the optimal control limit).
+    Items accumulate while every slot is busy, so batches grow with the load. An idle batcher answers a single item
+    without delay. With one batch in flight and independent callers, no waiting rule has a mean latency lower by
+    more than 0.7 % (Deb and Serfozo 1973 give the optimal control limit).
     """
 
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
-        """Return a rule that holds nothing."""
+        """Return a rule that holds no batch."""
         return _AtOnce()
 
 
@@ -128,23 +159,23 @@ class _AtOnce(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Window(Policy):
-    """A free slot waits until the batch is full or its oldest item has waited `seconds`.
+    """Hold a batch until it is full or its oldest item has waited `seconds`.
 
-    `seconds` is finite and not negative; 0 is the same as `Greedy()`. Later arrivals never push the
-    time of departure.
+    `seconds` is a finite number, 0 or more; any other value raises OptionError. 0 is the same as `Greedy()`. Later
+    arrivals never postpone the dispatch.
     """
 
     seconds: float
 
     def __post_init__(self) -> None:
-        """Refuse what is no span of time."""
+        """Raise OptionError if `seconds` is not a finite number, 0 or more."""
         value: object = self.seconds
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
             msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
             raise OptionError(msg)
 
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
-        """Return a rule that holds each batch to the end of its oldest item's window."""
+        """Return a rule that holds each batch until the window of its oldest item ends."""
         return _ToTheEnd(self.seconds)
 
 

@@ -1,27 +1,33 @@
-"""Pure: whether the callers of a batch come back together, and until when a free slot waits for them.
+"""Pure: a detector for callers that return together, and the end of the hold for them.
 
 Theory of operation
 ===================
 
-Callers that come back as soon as they have their answer (a pool of workers, a load generator) split under a greedy
-rule into two halves: one runs, the other waits, and each pays for the other's batch. Waiting once for all of them
-makes them one cohort, and then every batch has them all. Whether that pays cannot be seen beforehand: with
-a batch under way callers come back more slowly, because they and the batch share processors; and where reading
-requests takes as long as a batch, two halves are a pipeline that is better left alone. So it is tried:
+Some callers return as soon as they have their answer (a pool of workers, a load generator). Under a greedy rule
+they split into two halves: one half runs while the other half waits, and each pays for the batch of the other.
+One hold for all of them makes them one cohort, and then every batch has all of them. Observations without a hold
+do not show the gain of such a hold:
 
-    watching    nothing is held. After some more batches that left callers waiting than did not: trying
-    trying      a few batches are held until all callers that were seen are there. Then, if the batcher served more
-                of them a second than before: holding; else watching, for longer than before
-    holding     batches are held while the hold gains more than it costs; watching again, as soon as callers wait
-                longer for their next answer than they did before
+* During a batch, callers return more slowly, because they and the batch share processors.
+* If reading requests takes as long as a batch, two halves form a pipeline, which is better than one cohort.
 
-While a cohort runs, nobody of it can come: arrivals during a batch are strangers, who come when they like. Where
-they are more than a few, there is no cohort, and both trying and holding end at once. With independent callers
-that is after a batch or two.
+So the detector makes trials. It is in one of three modes:
 
-What a hold gains: with n items waiting, k more expected within d seconds and a batch time of tau, it costs
-n * d, and saves k * tau. How many come within d seconds after the end of a batch is learned while batches are
-held, for each item of that batch and for several d.
+    watching    Nothing is held. Batches that left callers waiting count up, the others count down. At a limit
+                the next mode is trying.
+    trying      A few batches are held until all known callers have returned. If the batcher then serves more
+                items a second than before, the next mode is holding. Else it is watching, for longer than before.
+    holding     A batch is held while the hold gains more than it costs. The next mode is watching as soon as
+                callers wait longer for their next answer than before the trial, or their number has changed by
+                the factor `CHANGE`.
+
+While the batch of a cohort runs, no caller of the cohort can hand in an item. Arrivals during a batch are
+therefore strangers, callers outside of the cohort. If there are more than a few, there is no cohort, and trying
+and holding end at once. With independent callers this takes one or two batches.
+
+The gain of a hold, with n items waiting, k more expected within d seconds and a batch time of tau: the hold costs
+n * d and saves k * tau. The detector learns k while batches are held. It counts the returns within d seconds after
+the end of a batch, as a share of the items of that batch, for several d.
 """
 
 from __future__ import annotations
@@ -34,45 +40,50 @@ from typing import Literal
 from .cost_model import CostModel
 
 FIRST_SPAN = 0.0001
-"""Seconds: the first time after the end of a batch at which arrivals are counted."""
+"""Seconds: the shortest span after the end of a batch in which returns are counted."""
 
 STEP = 1.5
-"""Each further one is so many times as long, up to `max_hold`: cohorts of all sizes have a scale of their own."""
+"""The ratio of each further span to the one before, up to `max_hold`: this scale fits cohorts of all sizes."""
 
 LEARNED = 0.05
-"""The weight of the newest batch in all averages."""
+"""The weight of the newest batch in all moving averages."""
 
 LEAST = 0.5
-"""Expected items, below which a hold is never worth it: of few callers the last one would be left behind."""
+"""The fewest expected items that are worth a hold. A higher limit would leave the last of a few callers behind."""
 
 FIRST_PAUSE, PAUSE, MORE_PAUSE, LONGEST_PAUSE = 16, 256, 4, 4096
-"""Batches that are watched before the first trial; after the first that failed; so many times as many after each
-further one; at most. Those that left nobody waiting count against the others."""
+"""Batches that are watched before a trial. Batches that left no caller waiting are subtracted from the others.
+
+FIRST_PAUSE      before the first trial, after the end of holding, and after a change of the callers
+PAUSE            after the first trial that failed
+MORE_PAUSE       the factor after each further trial that failed
+LONGEST_PAUSE    the upper limit
+"""
 
 TRIAL = 8
-"""Batches."""
+"""Batches in a trial. The first one is not measured."""
 
 GAIN = 1.05
-"""A trial has to serve so many times as many items a second."""
+"""A trial succeeds if it serves more than this many times as many items a second as before."""
 
 LOSS = 1.1
-"""The time between a caller's answers may become so many times as long as before the trial."""
+"""The time between the answers of a caller may grow by this factor over the time before the trial."""
 
 STRANGERS = 0.25
-"""Arrivals during batches, for each item of those batches, from which on there is no cohort."""
+"""Arrivals during batches, for each item of those batches, above which there is no cohort."""
 
 CHANGE = 2.0
-"""So many times as many callers, or as few, are other callers: what a trial has shown does not count."""
+"""A change in the number of callers by this factor, up or down, makes the result of a trial invalid."""
 
 NO_BATCH = -inf, 0
-"""When it ended, and its size."""
+"""The end and the size of a batch that does not exist."""
 
 NO_HOLD = -inf, 0
-"""Until when, and with how many accepted items it is over."""
+"""The end of a hold, by time and by number of accepted items; here: no hold."""
 
 
 class Cohort:
-    """The callers of a batcher with one batch in flight."""
+    """The returns of the callers of a batcher with one batch in flight, and the hold for them."""
 
     __slots__ = (
         *("_max_hold", "_grid", "_returned", "_left", "_counts"),
@@ -83,10 +94,10 @@ class Cohort:
     )
 
     def __init__(self, max_hold: float) -> None:
-        """Know nobody: nothing is held. No hold is longer than `max_hold`.
+        """Initialise without observations, so that nothing is held. No hold is longer than `max_hold` seconds.
 
-        What is not here is set by the first batch, or when a trial begins: who reads it before gets an error, and
-        no number that means nothing.
+        The other attributes are set by the first batch, or at the start of a trial. Reading them earlier raises
+        AttributeError, instead of giving a meaningless number.
         """
         self._max_hold = max_hold
         self._grid: list[float] = []
@@ -96,32 +107,32 @@ class Cohort:
             span *= STEP
         if max_hold:
             self._grid.append(max_hold)
-        self._last = self._before = NO_BATCH  # the two that ended last: when, and their sizes
+        self._last = self._before = NO_BATCH  # the two batches that ended last: end, size
         self._mode: Literal["watching", "trying", "holding"] = "watching"
-        self._callers = 0.0  # that waited or had their answer when a batch ended, in the mean
+        self._callers = 0.0  # mean at the end of a batch: waiting or just answered
         self._pause = FIRST_PAUSE
         self._watch = FIRST_PAUSE  # batches until the next trial
-        self._answers = self._seconds = 0.0  # items of a batch, and the seconds between ends, but for idle ones
-        self._seen = 0  # batches that these are the means of
+        self._answers = self._seconds = 0.0  # means: batch size, seconds between ends (not idle)
+        self._seen = 0  # batches in these means
 
-    # What is seen
+    # Observations
 
     def forget(self) -> None:
-        """Begin anew with what comes between ends of batches: there was something else since the last one."""
+        """Drop the last two ends of batches, because another event has made the interval since then unusable."""
         self._last = self._before = NO_BATCH
 
     def started(self, arrivals: Sequence[float], accepted: int, *, full: bool) -> None:
-        """Count those who came back after the last two ends of batches, where it matters.
+        """Observe the start of a batch; while trying or holding, count the returns after the last two ends.
 
-        `full`: whether there was no place for more.
+        `arrivals` are the arrival times of its items. `full`: the batch had no room for more items.
         """
         self._accepted_at_start = accepted
         self._full = full
         ended, _ = self._last
-        self._idle = arrivals[0] > ended + self._max_hold  # nobody waited before
+        self._idle = arrivals[0] > ended + self._max_hold  # no item waited before
         if self._mode == "watching":
             return
-        times = sorted(arrivals)  # they are in order already, but for priorities
+        times = sorted(arrivals)  # already in order, unless there are priorities
         before, size = self._before
         if before > -inf:
             start = bisect_right(times, before)
@@ -131,17 +142,17 @@ class Cohort:
                 count = self._counts[place] + min(bisect_right(times, before + span), end) - min(start, end)
                 self._returned[place] += LEARNED * (count - self._returned[place])
         start = bisect_right(times, ended)
-        # Items that came so soon after the last end, so far.
+        # Items that have arrived so far, for each span after the last end.
         self._counts: list[int] = [bisect_right(times, ended + span) - start for span in self._grid]
 
     def finished(self, size: int, waiting: int, accepted: int, most: int, now: float) -> None:
-        """Judge what a hold was worth, and see whether it is time for a trial.
+        """Observe the end of a batch: judge the trial or the holds, or check whether a trial is due.
 
-        `waiting` items wait; a batch may have `most`.
+        `waiting` is the number of items that wait. `most` is the largest number of items in a batch.
         """
         ended, _ = self._last
         seconds = 0.0 if self._idle or ended == -inf else now - ended
-        if seconds:  # time in which nobody waited says nothing of what holds are worth
+        if seconds:  # idle time says nothing about the worth of holds
             self._seen += 1
             weight = max(LEARNED, 1 / self._seen)
             self._answers += weight * (size - self._answers)
@@ -151,13 +162,13 @@ class Cohort:
         if self._mode != "watching":
             self._judge(size, accepted, seconds)
         self._held = False
-        self._together = waiting + size  # callers that wait or have their answer now
+        self._together = waiting + size  # callers that wait or have just been answered
         self._callers += (LEARNED if self._callers else 1.0) * (self._together - self._callers)
         if self._mode == "watching" and self._seconds and waiting < most:
             self._watch_on(waiting)
 
     def _judge(self, size: int, accepted: int, seconds: float) -> None:
-        missing = max(self._together - size, 0) if self._full else 0  # who had no place
+        missing = max(self._together - size, 0) if self._full else 0  # callers that had no room in the batch
         self._strangers += max(accepted - self._accepted_at_start - missing, 0)
         self._items += size
         if self._strangers > STRANGERS * self._items + 1:
@@ -172,7 +183,7 @@ class Cohort:
                 self._give_up(failed=False)
 
     def _try(self, size: int, seconds: float) -> None:
-        self._batches += self._held or not self._full  # a full batch may have been full before any hold
+        self._batches += self._held or not self._full  # a full batch may have been full before the hold
         if self._batches > 1:
             self._served += size
             self._took += seconds
@@ -186,18 +197,18 @@ class Cohort:
 
     def _give_up(self, *, failed: bool) -> None:
         self._mode = "watching"
-        self._callers_then = self._callers  # when the mode changed last
+        self._callers_then = self._callers  # at the last change of the mode
         self._pause = min(max(MORE_PAUSE * self._pause, PAUSE), LONGEST_PAUSE) if failed else FIRST_PAUSE
         self._watch = self._pause
-        self._seen = 0  # what was served with holds, or to other callers, is no measure for the next trial
+        self._seen = 0  # rates with holds or of other callers are no baseline for the next trial
 
     def _are_others(self) -> bool:
-        """Whether there are many more callers, or many less, than when the mode changed last."""
+        """Return whether the number of callers has changed by the factor `CHANGE` since the last mode change."""
         more = self._callers / self._callers_then
         return max(more, 1 / more) >= CHANGE
 
     def _watch_on(self, waiting: int) -> None:
-        """Begin a trial when it is time for one: two halves leave callers waiting after most batches."""
+        """Start a trial when one is due. Two halves are likely if most batches leave callers waiting."""
         if not waiting:
             self._watch = min(self._watch + 1, self._pause)
             return
@@ -212,21 +223,22 @@ class Cohort:
     def _begin_trial(self) -> None:
         self._mode = "trying"
         self._batches = 0
-        self._served = 0  # but for the first batch, whose callers had gathered before
-        self._took = 0.0  # the seconds for them
-        self._items = self._strangers = 0.0  # in held batches, and who came while these ran
+        self._served = 0  # without the first batch, whose callers had gathered before
+        self._took = 0.0  # the seconds for these items
+        self._items = self._strangers = 0.0  # items in held batches, arrivals during these
         self._rate_before = self._answers / self._seconds
         self._loop_before = self._callers / self._rate_before
-        self._before = NO_BATCH  # what is learned of returns begins here
-        self._returned = [0.0] * len(self._grid)  # items that came so soon after the end of a held batch
-        self._left = 0.0  # items of those batches
+        self._before = NO_BATCH  # observations of returns begin here
+        self._returned = [0.0] * len(self._grid)  # mean returns after a held batch
+        self._left = 0.0  # mean size of those batches
 
-    # What is decided
+    # Decisions
 
     def hold(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
-        """Return until when a batch of `waiting` items is held, and with how many accepted items the hold is over.
+        """Return the end of the hold for a batch of `waiting` items, as a time and as a number of accepted items.
 
-        -inf: not at all. `room`: items that it has place for.
+        The first of the two ends the hold. A time of -inf means no hold. `room` is the number of items that the
+        batch can still take.
         """
         if self._mode == "trying":
             return self._for_all(waiting, accepted, cost, room, now)
@@ -235,7 +247,10 @@ class Cohort:
         return NO_HOLD
 
     def _for_all(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
-        """Hold until all are there that were there when the batch before ended; a batch time at most."""
+        """Return the end of a hold for all callers that were there at the last end of a batch.
+
+        The hold lasts at most a batch time, counted from that end, and at most `max_hold`.
+        """
         missing = min(self._together - waiting, room)
         ended, _ = self._last
         until = ended + min(cost.predict(waiting), self._max_hold)
@@ -245,12 +260,12 @@ class Cohort:
         return until, accepted + missing
 
     def _best(self, waiting: int, accepted: int, cost: CostModel, room: int, now: float) -> tuple[float, int]:
-        """Return the end of the hold that gains most."""
+        """Return the end of the hold with the largest gain; `NO_HOLD` if none gains."""
         ended, size = self._last
         come = accepted - self._accepted_then
         batch = cost.predict(waiting)
         best, found = 0.0, NO_HOLD
-        share = size / (self._left or inf)  # 0: no two batches in a row have ended well
+        share = size / (self._left or inf)  # 0 until two batches in a row have ended well
         for place, span in enumerate(self._grid):
             left = ended + span - now
             more = share * self._returned[place] - come

@@ -1,8 +1,8 @@
-"""Pure: how long a batch takes, learned from the batches before it.
+"""Pure: a model of the service time of a batch, learned from earlier batches.
 
-tau(n) = a + b * n seconds for n items: a is what every call costs, b what each item adds. Most models are like
-that up to their limit (Inoue 2021, "Queueing analysis of GPU-based inference servers with dynamic batching",
-shows fits for two GPUs with R squared above 0.999).
+The service time of n items is tau(n) = a + b * n seconds: a is the cost of every call, and b the additional cost
+of each item. Most models behave like that up to their limit. Inoue 2021, "Queueing analysis of GPU-based inference
+servers with dynamic batching", shows fits for two GPUs with R squared above 0.999.
 """
 
 from __future__ import annotations
@@ -10,50 +10,57 @@ from __future__ import annotations
 from math import sqrt
 
 KEPT = 0.98
-"""What a batch leaves of the weight of those before it: about the last fifty count."""
+"""The factor by which each batch reduces the weight of earlier ones: about the last fifty count."""
 
 SKIPPED = 2
-"""Batches at the start that say little: caches are cold, memory is allocated, functions are compiled."""
+"""Batches at the start that are ignored: caches are cold, memory is allocated, functions are compiled."""
 
 SPREAD = 0.25
-"""Sizes whose variance is below this (items squared) do not tell a slope from an offset."""
+"""The variance of sizes (items squared) above which the sizes separate the slope from the offset."""
 
 SHIFT_BATCHES, SHIFT_SIGMAS = 5, 3.0
-"""So many batches in a row, all so far off on one side, and the model is another one: it starts afresh."""
+"""The model starts again after this many batches in a row with errors of one sign above this many sigmas."""
 
 QUANTILE = 0.95
+"""The share of batches that end within the predicted time plus the margin."""
 
 
 class CostModel:
-    """Exponentially weighted least squares of batch times on batch sizes."""
+    """An exponentially weighted least-squares fit of service time to batch size.
+
+    a
+        Seconds that every batch takes; 0 before any observation.
+    b
+        Seconds that each item adds, never negative; 0 before any observation.
+    """
 
     __slots__ = ("_late", "_n", "_nn", "_nt", "_off", "_seen", "_t", "_variance", "_weight", "a", "b")
 
     def __init__(self) -> None:
-        """Start without any idea: every prediction is 0."""
+        """Initialise without observations, so that every prediction is 0."""
         self.a = self.b = 0.0
-        self._late = 0.0  # the quantile of the errors, in standard deviations: it shrinks with the noise
+        self._late = 0.0  # the error quantile in standard deviations, so that it shrinks with the noise
         self._seen = 0
-        self._off = 0  # batches in a row that were far off: negative, too fast
+        self._off = 0  # batches in a row far off the prediction; negative: faster
         self._variance = 0.0
         self._weight = self._n = self._t = self._nn = self._nt = 0.0
 
     @property
     def known(self) -> bool:
-        """Whether any batch has counted."""
+        """Whether any batch has been counted; the first `SKIPPED` batches are not."""
         return self._weight > 0
 
     def predict(self, size: float) -> float:
-        """Return the seconds that a batch of so many items takes."""
+        """Return the predicted seconds for a batch of `size` items; 0 before any observation."""
         return self.a + self.b * size
 
     @property
     def margin(self) -> float:
-        """Seconds by which 19 of 20 batches are later than predicted, at most."""
+        """Seconds after the predicted end by which 19 of 20 batches have ended."""
         return self._late * sqrt(self._variance)
 
     def observe(self, size: int, seconds: float) -> None:
-        """Learn from a batch that has ended."""
+        """Learn from a batch of `size` items that took `seconds` seconds."""
         self._seen += 1
         if self._seen <= SKIPPED:
             return
@@ -66,13 +73,16 @@ class CostModel:
         self._nt = KEPT * self._nt + size * seconds
         mean_n, mean_t = self._n / self._weight, self._t / self._weight
         variance = self._nn / self._weight - mean_n * mean_n
-        if variance > SPREAD:  # else the sizes do not say how the time depends on them: the slope stays
+        if variance > SPREAD:  # else the sizes are too alike to give a slope: keep the last one
             self.b = max((self._nt / self._weight - mean_n * mean_t) / variance, 0.0)
         self.b = min(self.b, mean_t / mean_n)
         self.a = mean_t - self.b * mean_n
 
     def _judge(self, error: float) -> None:
-        """Learn from how far the prediction was off; forget all after a shift of the level."""
+        """Learn from the error of a prediction, in seconds; drop all sums after a shift of the level.
+
+        The slope `b` stays after a shift until the sizes vary enough for a new one.
+        """
         sigma = sqrt(self._variance)
         if self._seen > SKIPPED + SHIFT_BATCHES and abs(error) > SHIFT_SIGMAS * sigma:
             self._off = max(self._off, 0) + 1 if error > 0 else min(self._off, 0) - 1
@@ -85,6 +95,6 @@ class CostModel:
             return
         share = 1 - KEPT
         self._variance += share * (min(error * error, 25 * self._variance or error * error) - self._variance)
-        # Robbins and Monro: up by 19 parts where the error was above, down by 1 where it was below.
+        # Robbins and Monro: up by 19 parts if the error was above the margin, down by 1 part if it was below.
         step = 2 * share * (QUANTILE if error > self.margin else QUANTILE - 1)
         self._late = min(max(self._late + step, 0.0), SHIFT_SIGMAS)

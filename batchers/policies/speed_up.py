@@ -1,16 +1,21 @@
-"""Pure: how many batches in flight are worth it, measured (`concurrency="auto"`).
+"""Pure: the measurement that finds the best number of batches in flight (`concurrency="auto"`).
 
-s(c) is the work that c batches do together in one batch time of a batch alone. Items wait for half of the gap
-between two starts and then for their batch, so with c of them the mean latency under load is near
-(c + 1/2) / s(c) batch times: 1.5 with one. Independent devices have s(c) = c; a model that uses all processors in
-one call has s(2) near 1, and two at a time are then a loss. (Callers that come back at once, in a closed loop, are
-better served by one batch of all of them: with those choose 1.)
+The speed-up s(c) is the work that c concurrent batches do in the time that a batch takes alone. An item waits for
+half of the gap between two starts and then for its batch. With c batches in flight the mean latency under load is
+therefore near (c + 1/2) / s(c) batch times: 1.5 with one. Independent devices have s(c) = c. A model that uses all
+processors in one call has s(2) near 1, and two batches at a time are then a loss. Callers that return at once, in
+a closed loop, are better served by one batch of all of them: choose `concurrency=1` for these.
 
-One at a time at first: that shows how long a batch takes alone. When batches leave items waiting, one more is
-tried. During the trial the time with k batches in flight is T(k), and the batches that ended did an amount of work
-that would have taken W alone, so W = T(1) + s(2) * T(2) + ..., which gives s(c), as the others are known. One more
-stays if (c + 1/2) / s(c) falls; else the next trial is later, by more and more. What stays is measured all the
-time, and from time to time a few batches run alone again: the model may be another one by now.
+The measurement has these steps:
+
+1. Batches run one at a time, which gives the service time of a batch alone.
+2. When batches leave items waiting, a trial allows one more batch in flight. During the trial, T(k) is the time
+   with k batches in flight, and W is the time that the finished batches would have taken alone. Then
+   W = T(1) + s(2) * T(2) + ..., which gives s(c), as the other terms are known.
+3. The additional batch stays if (c + 1/2) / s(c) falls. Otherwise the next trial comes later, after longer and
+   longer pauses.
+4. The speed-up of the allowed number is measured all the time. From time to time a few batches run alone again,
+   because the service time of the model may have changed.
 """
 
 from __future__ import annotations
@@ -21,32 +26,36 @@ from math import inf
 from .cost_model import CostModel
 
 LIMIT = 8
-"""Batches in flight that "auto" chooses at most."""
+"""The largest number of batches in flight that "auto" chooses."""
 
 ALONE = 16
-"""Batches that have run alone before the first trial."""
+"""Batches that must have run alone before the first trial."""
 
 PAUSE, MORE_PAUSE, LONGEST_PAUSE = 32, 4, 8192
-"""Batches before the next trial when one has succeeded; so many times as many after each that failed; most."""
+"""Batches before the next trial: after a success; the factor after each failure; the upper limit."""
 
 TRIAL = 12.0
-"""Batch times with all of them in flight, to be believed."""
+"""Batch times with all slots busy that a measurement needs."""
 
 PATIENCE = 256
-"""Batches in which they come together, or the trial is over."""
+"""Batches within which a measurement must reach `TRIAL`; otherwise a trial ends."""
 
 KEEP = 1.05
-"""What stays may seem so much worse than one batch less in flight: the noise of a measurement."""
+"""The allowed number may seem worse than one batch less by this factor, which covers the noise of measurements."""
 
 OUTLIER = 1.5
-"""A batch that runs so many times as long as one after the other would take says nothing of the others."""
+"""A batch that runs longer than `OUTLIER * slots` times its time alone shows nothing about the others."""
 
 STALE, AGAIN = 1024, 8
-"""After so many batches without one that ran alone, so many run alone."""
+"""After `STALE` batches without one that ran alone, `AGAIN` batches run alone."""
 
 
 class SpeedUp:
-    """How many batches may be in flight, from what the last ones took."""
+    """The number of batches that may be in flight, from the service times of recent batches.
+
+    slots
+        That number: 1 to `LIMIT`.
+    """
 
     __slots__ = (
         *("slots", "_alone", "_speeds", "_running", "_starts", "_last", "_times", "_work", "_squares", "_began"),
@@ -54,24 +63,24 @@ class SpeedUp:
     )
 
     def __init__(self) -> None:
-        """Allow one."""
+        """Initialise without measurements, with one slot."""
         self.slots = 1
         self._alone = CostModel()
-        self._speeds = [0.0, 1.0]  # s(0), s(1), and what was measured beyond
-        self._running: dict[object, bool] = {}  # batches, and whether each has been alone so far
-        self._starts: dict[object, tuple[float, int]] = {}  # when they began, and their sizes
+        self._speeds = [0.0, 1.0]  # s(0), s(1), then the measured ones
+        self._running: dict[object, bool] = {}  # each batch, and whether it has run alone so far
+        self._starts: dict[object, tuple[float, int]] = {}  # start and size of each
         self._last = 0.0  # the time of the last event
         self._measure_anew()
         self._trying = False
         self._pause = PAUSE
         self._watch = 0  # batches until the next trial
-        self._patience = 0  # batches of the trial, or since the last measurement
+        self._patience = 0  # batches in the trial, or since the last measurement
         self._seen = 0  # batches that ran alone
         self._since_alone = 0
-        self._kept = 0  # slots to return to, while batches run alone again; 0: they do not
+        self._kept = 0  # slots to return to after batches run alone again; 0: not now
 
     def started(self, batch: object, size: int, now: float) -> None:
-        """Note that one more runs, of so many items."""
+        """Record the start of a batch of `size` items."""
         self._pass(now)
         if self._running:
             for other in self._running:
@@ -80,7 +89,10 @@ class SpeedUp:
         self._starts[batch] = now, size
 
     def finished(self, batch: object, size: int, seconds: float, waiting: int, now: float, *, well: bool) -> None:
-        """Learn from a batch that has ended, unless it failed, while so many items wait."""
+        """Learn from the end of a batch of `size` items after `seconds` seconds, and adjust `slots`.
+
+        `waiting` is the number of items that wait. A batch that did not end well restarts the measurement.
+        """
         self._pass(now)
         alone = self._running.pop(batch)
         del self._starts[batch]
@@ -121,25 +133,25 @@ class SpeedUp:
         self._last = now
 
     def _measure_anew(self) -> None:
-        self._times: defaultdict[int, float] = defaultdict(float)  # T(0), T(1), ... since now
-        self._work = 0.0  # what the batches that ended since would have taken alone
-        self._squares = 0.0  # the same, each squared
-        self._began = self._half_of_the_work()  # of those that ran then
+        self._times: defaultdict[int, float] = defaultdict(float)  # T(0), T(1), ... from now on
+        self._work = 0.0  # seconds that the batches that ended would take alone
+        self._squares = 0.0  # the sum of the squares of these
+        self._began = self._half_of_the_work()  # of the batches that run at the start
 
     def _half_of_the_work(self) -> float:
-        """Return what is done, in the mean, of the batches that run."""
+        """Return the expected work done in the running batches, which are half done on average."""
         return sum(self._alone.predict(size) for _, size in self._starts.values()) / 2
 
     def _judge(self, now: float) -> None:
-        """Decide whether the last slot is worth it, when there is enough to say."""
+        """Decide whether the last slot is worth it, once the measurement is long enough."""
         most = self.slots
         longest = OUTLIER * most
         if any(now - start > longest * self._alone.predict(size) for start, size in self._starts.values()):
             self._measure_anew()
-        # The time of the batch that runs at any moment: large ones count for more.
+        # The mean batch time at a random moment: large batches count for more.
         mean = self._squares / self._work if self._work else inf
         if self._times[most] < TRIAL * mean:
-            if self._patience >= PATIENCE:  # the load is not so high that it matters, or too much fails
+            if self._patience >= PATIENCE:  # the load is too low to matter, or too many batches fail
                 self._patience = 0
                 self._measure_anew()
                 if self._trying:
@@ -151,7 +163,7 @@ class SpeedUp:
         work = self._work + self._half_of_the_work() - self._began
         speed = (work - known) / self._times[most]
         fewer = (most - 0.5) / self._speeds[most - 1]
-        # Without a division: two at a time may do nothing, and noise may make it less.
+        # No division by `speed`: concurrent batches may do no work at all, and noise may make it negative.
         better = most + 0.5 < speed * fewer * (1.0 if self._trying else KEEP)
         self._patience = 0
         self._measure_anew()

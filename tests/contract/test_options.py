@@ -114,9 +114,9 @@ class Both(AsyncioBatcher[int, int]):
 
 def test_one_batch_function(backend: str) -> None:
     """Exactly one: passed or overridden."""
-    with pytest.raises(OptionError, match="one of the two"):
+    with pytest.raises(OptionError, match="not both"):
         NoFunction()
-    with pytest.raises(OptionError, match="one of the two"):
+    with pytest.raises(OptionError, match="not both"):
         Both(list)
     with pytest.raises(OptionError, match="function of a list"):
         create_batcher(backend, 5)  # type: ignore[arg-type]

@@ -239,7 +239,7 @@ def test_other_answers_than_callers(answers: list[int]) -> None:
 
 def test_a_start_that_is_interrupted_loses_nobody() -> None:
     """Neither those who are on their way into the batch nor those who wait."""
-    core: Core[int, int] = Core(Options())
+    core: Core[int, int] = Core(Options(cost=float, max_batch_cost=100.0))
     requests = [Request(n) for n in range(4)]
     core.offer(requests, 0.0)
     requests[2].cost = Interrupting()  # type: ignore[assignment]

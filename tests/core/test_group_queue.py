@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import inf
 
 from batchers.core.group_queue import MIN_TOMBSTONES, QUEUED, SETTLED, GroupQueue, Request
@@ -14,7 +15,7 @@ def add(queue: GroupQueue[int], request: Request[int], number: int) -> bool:
     return queue.add(request)
 
 
-def lane_of(requests: list[Request[int]], most: float = inf, most_cost: float = inf) -> GroupQueue[int]:
+def queue_of(requests: list[Request[int]], most: int = sys.maxsize, most_cost: float = inf) -> GroupQueue[int]:
     """Return a queue in which they wait."""
     queue: GroupQueue[int] = GroupQueue("group", "owner", most, most_cost)
     for number, request in enumerate(requests):
@@ -44,7 +45,7 @@ def test_a_ticket_with_nothing_special() -> None:
     assert (full.future, full.loop) == ("future", "loop")
 
 
-def test_a_lane_that_is_new() -> None:
+def test_a_queue_that_is_new() -> None:
     """Empty and not full."""
     queue: GroupQueue[int] = GroupQueue("group", "owner")
 
@@ -59,9 +60,9 @@ def test_the_head_may_change_only_with_the_first_of_a_priority() -> None:
     assert found == [True, False, True, False, False]
 
 
-def test_a_lane_that_is_full_says_so_until_it_is_ranked() -> None:
+def test_a_queue_that_is_full_says_so_until_it_is_ranked() -> None:
     """By the number of its items, or by their cost."""
-    for queue in (GroupQueue[int]("group", None, 3), GroupQueue[int]("group", None, inf, 3.0)):
+    for queue in (GroupQueue[int]("group", None, 3), GroupQueue[int]("group", None, sys.maxsize, 3.0)):
         found = []
         for number in range(5):
             found.append(add(queue, Request(number, cost=1.0), number))
@@ -74,7 +75,7 @@ def test_a_lane_that_is_full_says_so_until_it_is_ranked() -> None:
 def test_costs() -> None:
     """They follow what enters, leaves and is taken; an empty queue has none, whatever was rounded."""
     requests = [Request(n, cost=cost) for n, cost in enumerate([0.1, 0.2, 0.3, 4.0])]
-    queue = lane_of(requests, 2, 1.0)
+    queue = queue_of(requests, 2, 1.0)
     assert (queue.size, queue.cost) == (4, 0.1 + 0.2 + 0.3 + 4.0)
     leave(queue, requests[3])
     assert queue.size == 3
@@ -89,7 +90,7 @@ def test_tombstones_in_the_middle() -> None:
     """They stay until they are the majority, and more than a few."""
     count = 4 * MIN_TOMBSTONES
     requests = [Request(n) for n in range(count)]
-    queue = lane_of(requests)
+    queue = queue_of(requests)
     level = requests[0].level
     for request in requests[1 : 2 * MIN_TOMBSTONES + 1]:
         leave(queue, request)
@@ -103,7 +104,7 @@ def test_tombstones_in_the_middle() -> None:
 def test_few_tombstones_are_not_worth_a_new_deque() -> None:
     """Also where they are the majority; they go when they are first."""
     requests = [Request(n) for n in range(MIN_TOMBSTONES + 2)]
-    queue = lane_of(requests)
+    queue = queue_of(requests)
     level = requests[0].level
     for request in requests[1 : MIN_TOMBSTONES + 1]:
         leave(queue, request)
@@ -116,7 +117,7 @@ def test_few_tombstones_are_not_worth_a_new_deque() -> None:
 def test_tombstones_on_the_way_of_a_batch() -> None:
     """Taken out with it, and never in it."""
     requests = [Request(n) for n in range(8)]
-    queue = lane_of(requests, 2)
+    queue = queue_of(requests, 2)
     level = requests[0].level
     for number in (1, 2, 5, 6):
         leave(queue, requests[number])
@@ -131,7 +132,7 @@ def test_tombstones_on_the_way_of_a_batch() -> None:
 def test_priorities_are_forgotten_with_their_last_item() -> None:
     """All but one, which the next items probably have."""
     requests = [Request(n, priority=n) for n in range(5)]
-    queue = lane_of(requests)
+    queue = queue_of(requests)
 
     assert take(queue) == requests[::-1]
     assert list(queue.levels) == [0]
