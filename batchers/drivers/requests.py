@@ -21,7 +21,7 @@ class RequestFactory(Generic[T]):
     __slots__ = ("_clock", "_options", "_orphaned", "_timeout", "plain")
 
     def __init__(self, options: Options, clock: Callable[[], float], *, orphaned: bool) -> None:
-        """Keep the options. `orphaned`: the process is a fork, and the workers of the executor are the parent's."""
+        """Keep the options. `orphaned`: the process is a fork, and the executor's workers are its parent's."""
         self._options = options
         self._clock = clock
         self._orphaned = orphaned
