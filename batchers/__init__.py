@@ -20,7 +20,9 @@ from .errors import (
 )
 from .options import BatcherOptions, Options
 from .policies.adaptive import Adaptive
-from .policies.base import Greedy, Policy, Window
+from .policies.base import Policy
+from .policies.greedy import Greedy
+from .policies.window import Window
 from .stats import BatcherStats, HistogramSnapshot
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""`Batcher`: what both backends promise, and the calls that a user makes."""
+"""`Batcher`: the public interface, and the promises of both backends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BatchFunction: TypeAlias = Callable[[list[T]], Sequence[S] | Awaitable[Sequence[
 
 
 class _NoDriver:
-    """In place of the driver of an object whose `__init__` was not Batcher's: every use says so."""
+    """Replaces the driver of an object if `Batcher.__init__` did not run; every use raises BatcherError."""
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
@@ -44,7 +44,7 @@ class _NoDriver:
 
 
 class Batcher(ABC, Generic[T, S]):
-    """Collects concurrent calls into one call of `process_batch`, and gives each caller its own answer.
+    """Collects concurrent calls into one call of `process_batch`, and returns its own result to each caller.
 
     Pass the function to the constructor or override `process_batch`; it may be sync or async. It gets a list of
     items and returns one result for each, in the same order. An element that is an exception fails its item
@@ -52,19 +52,19 @@ class Batcher(ABC, Generic[T, S]):
     future. The batcher may be made before any loop exists. The two backends, `ThreadingBatcher` and
     `AsyncioBatcher`, keep the same promises:
 
-    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation. Nothing
-       hangs, whatever is cancelled, fails, stops or dies.
+    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation. No call
+       hangs, even if a part of the system is cancelled, fails, stops or dies.
     2. A result goes to the caller of its own item, also with several batches in flight.
     3. Items of one group and priority enter batches in the order in which they were accepted.
     4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, and never of
        two groups. It is formed only when a slot is free to run it.
-    5. Cancelling a call removes a queued item for good and never disturbs its neighbours.
+    5. The cancellation of a call permanently removes a queued item, and never affects other items.
     6. A failing batch fails its own items only, and the next batch runs. `on_error="bisect"` finds the items
-       that fail and serves the rest. Callers get their own copy of the exception, of its own type, with the
-       original as cause. StopIteration and what is no `Exception` (SystemExit, KeyboardInterrupt,
-       CancelledError, GeneratorExit) reach them as `BatchFunctionError`.
-    7. Wrong results (too few, too many, None, dict, set, str, bytes, generator, scalar) are a
-       `BatchResultError`, never somebody else's answer.
+       that fail and serves the rest. Each caller gets its own copy of the exception, of the same type, with the
+       original as cause. Callers get `BatchFunctionError` for StopIteration and for exceptions that are no
+       `Exception` (SystemExit, KeyboardInterrupt, CancelledError, GeneratorExit).
+    7. Wrong results (too few, too many, None, dict, set, str, bytes, generator, scalar) raise
+       `BatchResultError`. No caller ever gets the result of another item.
     8. The queue is bounded. At the bound a call fails at once with `QueueFullError`, which carries
        `retry_after`. A call without an answer at the end of its timeout fails with `DeadlineExceededError`, by
        its own timer. An item that is still queued then never runs.
@@ -74,16 +74,16 @@ class Batcher(ABC, Generic[T, S]):
     10. `cost` and `group_by` run in the caller. The garbage collector runs no user code but `process_batch`.
         After a fork the child starts with an empty queue; with an `executor` it refuses all calls. It never
         hangs.
-    11. Idle costs nothing: there is no wake-up while the queue is empty.
-    12. The cost of an item does not grow with the queue, and memory returns after a burst.
-    13. The names of a subclass are its own. Its methods, fields, properties and slots meet nothing of this
-        class but the public names. `name` and `healthy` may be set.
+    11. An idle batcher costs nothing: there is no wake-up while the queue is empty.
+    12. The time to process an item does not grow with the queue, and memory is released after a burst.
+    13. A subclass may use any names for its methods, fields, properties and slots. Only the public names of
+        this class are reserved. `name` and `healthy` may be set.
 
-    A batcher starts by itself at the first call. `process_batch` sees no context variables of its callers. A
-    batcher that nobody refers to any more serves the accepted items and then ends by itself.
+    A batcher starts automatically at the first call. `process_batch` sees no context variables of its callers.
+    A batcher without references serves the accepted items and then ends automatically.
     """
 
-    # One private attribute. No user's class has its name by chance, even if that class is called Batcher.
+    # The only private attributes. No class of a user has these names by chance, even if it is called Batcher.
     __batchers_driver: Driver[T, S] = cast("Driver[T, S]", _NoDriver())
     __batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = None
 
@@ -106,7 +106,7 @@ class Batcher(ABC, Generic[T, S]):
         executor: Executor | None = None,
         name: str | None = None,
     ) -> None:
-        """Take the batch function and the options; `Options` says what each one means.
+        """Initialise the batcher with a batch function and the options that `Options` documents.
 
         Raises OptionError for a value that is out of range or options that contradict each other.
         """
@@ -142,12 +142,12 @@ class Batcher(ABC, Generic[T, S]):
             raise OptionError(msg)
         super().__init__()
         driver: Driver[T, S] = driver_type(self, process_batch, options, is_async=runs_on_a_loop)
-        object.__setattr__(self, "_Batcher__batchers_driver", driver)  # a base may have a `__setattr__` of its own
+        object.__setattr__(self, "_Batcher__batchers_driver", driver)  # another base may override `__setattr__`
 
     def process_batch(self, batch: list[T], /) -> Sequence[S] | Awaitable[Sequence[S]]:
-        """Return one result for each item of `batch`, in its order. Override it, or pass a function.
+        """Return one result for each item of `batch`, in the same order.
 
-        An override may be sync or async. The list is the callee's to keep or change.
+        Override this method, sync or async, or pass a function. The function may keep or change the list.
         """
         function = self.__batchers_driver.function
         if function is None:
@@ -158,11 +158,11 @@ class Batcher(ABC, Generic[T, S]):
     async def process(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
         """Return the result of `item`; wait until its batch has run.
 
-        `timeout`: seconds from now to the answer; None: the batcher's own. `priority`: a whole number;
-        higher ones enter batches first. Cancelling the call withdraws the item.
+        `timeout`: seconds from now to the answer; None: the batcher's default. `priority`: an int; items with a
+        higher priority enter batches first. The cancellation of the call withdraws the item.
 
-        Raises QueueFullError, BatcherStoppedError, DeadlineExceededError, ReentrantCallError,
-        ItemCostError, what `group_by` or `cost` raised, or what the batch made of the item (promises 6
+        Raises QueueFullError, BatcherStoppedError, DeadlineExceededError, BatchTimeoutError, ReentrantCallError,
+        ItemCostError, OptionError, the errors of `group_by` and `cost`, and the errors of the batch (promises 6
         and 7).
         """
         driver = self.__batchers_driver
@@ -174,22 +174,22 @@ class Batcher(ABC, Generic[T, S]):
         except asyncio.CancelledError:
             driver.cancel(request, loop)
             if not future.cancel() and not future.cancelled():
-                future.exception()  # it came too late; nobody will look at it any more
+                future.exception()  # the outcome was too late; this marks its error as retrieved
             raise
         except GeneratorExit:
-            # The garbage collector closes this coroutine, in any thread and at any moment.
+            # The garbage collector may close this coroutine in any thread and at any time.
             driver.cancel_anywhere(request)
             raise
         finally:
-            del future, request  # they hold the error whose traceback holds this frame
+            del future, request  # breaks a cycle: they refer to the error, and its traceback to this frame
 
     async def process_many(
         self, items: Iterable[T], *, timeout: float | None = None, priority: int = 0
     ) -> list[S]:
-        """Return the results of `items`, in their order. All are admitted together, or none is.
+        """Return the results of `items`, in the same order; accept all items together, or none.
 
-        They may run in several batches, and with other callers' items. When one fails, the others are
-        withdrawn and its error is raised. Raises what `process` raises.
+        The items may run in several batches, and with items of other callers. If one item fails, its error is
+        raised and the others are withdrawn. Raises the same errors as `process`.
         """
         driver = self.__batchers_driver
         loop = asyncio.get_running_loop()
@@ -202,7 +202,7 @@ class Batcher(ABC, Generic[T, S]):
             return await gathered.future
         except GeneratorExit:
             for request in requests:
-                driver.cancel_anywhere(request)  # as in process
+                driver.cancel_anywhere(request)  # for the same reason as in `process`
             raise
         except BaseException:
             for request in requests:
@@ -212,12 +212,12 @@ class Batcher(ABC, Generic[T, S]):
             del gathered, requests
 
     def submit(self, item: T, *, timeout: float | None = None, priority: int = 0) -> concurrent.futures.Future[S]:
-        """Hand in `item` from any thread and return the future of its result, without waiting.
+        """Submit `item` from any thread, and return the future of its result without waiting.
 
-        `future.cancel()` withdraws the item. Arguments and errors as for `process`; those that
-        `process_batch` causes are raised by `future.result()`, refusals by this call. Waiting for the
-        result in an event loop's thread blocks that loop: use `process` there. Callbacks of the future run in
-        the batcher's own threads, and while one runs, its thread serves nobody: keep them short.
+        `future.cancel()` withdraws the item. The arguments and errors are the same as for `process`. This call
+        raises the errors of a refusal; `future.result()` raises the errors after the acceptance. In the thread of
+        an event loop, waiting for the result blocks that loop: use `process` there. Callbacks of the future run
+        in threads of the batcher. A thread runs no batch during a callback, so callbacks must be short.
         """
         driver = self.__batchers_driver
         future: concurrent.futures.Future[S] = concurrent.futures.Future()
@@ -225,7 +225,7 @@ class Batcher(ABC, Generic[T, S]):
         cancel = CancelCallback(driver.cancel_anywhere, request)
         future.add_done_callback(cancel)
         try:
-            # As from a thread, whatever runs here: the future may outlive the loop in which this is called.
+            # None even if a loop runs in this thread: the future may outlive that loop.
             driver.admit((request,), None)
         except BaseException:
             cancel.forget()
@@ -235,10 +235,10 @@ class Batcher(ABC, Generic[T, S]):
     def call(self, item: T, *, timeout: float | None = None, priority: int = 0) -> S:
         """Return the result of `item`; block this thread until its batch has run.
 
-        What `submit(item).result()` does, in less time, without a future that others could share. Arguments and
-        errors as for `process`; Ctrl-C withdraws the item.
-        Raises BatcherError where it would wait for itself: in a thread that runs an event loop (use `process`
-        there), and in a callback of a future, which runs in a thread of the batcher.
+        The call is equivalent to `submit(item).result()`, but takes less time and creates no future to share. The
+        arguments and errors are the same as for `process`. Ctrl-C withdraws the item. Raises BatcherError if the
+        thread would wait for itself: in a thread that runs an event loop (use `process` there), and in a callback
+        of a future, which runs in a thread of the batcher.
         """
         driver = self.__batchers_driver
         if running_loop() is not None:
@@ -253,60 +253,60 @@ class Batcher(ABC, Generic[T, S]):
             waiter.wait()
             return cast("S", waiter.result())
         except BaseException:
-            driver.cancel(request, None)  # does nothing when it was its outcome
+            driver.cancel(request, None)  # no effect if the exception is the outcome of the request
             raise
         finally:
-            del waiter, request  # they hold the error whose traceback holds this frame
+            del waiter, request  # breaks a cycle: they refer to the error, and its traceback to this frame
 
     async def stop(self, force: bool = False, timeout: float | None = None) -> None:
-        """Accept nothing more, serve all that was accepted, and return when everything has ended.
+        """Accept no more items, serve all accepted items, and return when everything has ended.
 
-        With `force`, items that wait fail with BatcherStoppedError at once; running batches still
-        answer. After `timeout` seconds (0 or more) all that is left, running items too, fails in that way, a
-        warning is logged, and the call returns, within the second that cancelled coroutines have to clean up;
-        a batch function that hangs in a thread is left behind. May be called again, by several callers, and
-        with `force` after a stop without.
-        Raises ReentrantCallError inside `process_batch`.
+        With `force`, the waiting items fail with BatcherStoppedError at once; running batches still return
+        results. After `timeout` seconds (0 or more; None: no limit), all remaining items fail with the same error,
+        running items too, and a warning is logged. The call then returns within 1 second, in which cancelled
+        coroutines can clean up. A batch function that hangs in a thread continues to run. Several callers may call
+        this method, again and also with `force` after a call without it.
+        Raises ReentrantCallError inside `process_batch`, and OptionError for a negative or NaN timeout.
         """
         await shutdown.stop(self.__batchers_driver, force=force, timeout=timeout)
 
     def close(self, force: bool = False, timeout: float | None = None) -> None:
-        """Do the same as `stop`, for callers without an event loop: block until all has ended.
+        """Do the same as `stop` for callers without an event loop: block until everything has ended.
 
-        Raises BatcherError where it would wait for itself: on the event loop that runs the batches, and in a
+        Raises BatcherError if the thread would wait for itself: on the event loop that runs the batches, and in a
         callback of a future, which runs in a thread of the batcher.
         """
         shutdown.close(self.__batchers_driver, force=force, timeout=timeout)
 
     async def is_running(self) -> bool:
-        """Return whether an item was ever accepted and the batcher has not ended since."""
+        """Return True if the batcher has accepted an item and has not ended since."""
         driver = self.__batchers_driver
         return driver.core.accepted > 0 and not driver.stopped.done()
 
     def stats(self) -> BatcherStats:
         """Return the counters of one consistent moment.
 
-        As all calls but `future.cancel()`, from any thread, but not in a signal handler or `__del__`: they may
-        have interrupted a call of their own thread that holds the lock.
+        Any thread may call this method. Signal handlers and `__del__` methods may call nothing of a batcher but
+        `future.cancel()`, because they may have interrupted a call in their own thread that holds the lock.
         """
         return self.__batchers_driver.stats()
 
     def decisions(self) -> list[Dispatch]:
-        """Return the last 256 starts of batches, oldest first, each with its reason. From any thread."""
+        """Return the last 256 starts of batches, oldest first, each with its reason; any thread may call this."""
         return self.__batchers_driver.dispatches()
 
     def dump(self) -> str:
-        """Return what runs now, for how long and where, with stacks; and what was given up and hangs.
+        """Return a report of the batches that run, or hang after they were given up: seconds, location and stack.
 
-        From any thread. A batch that an executor runs has no stack here.
+        Any thread may call this method. The report has no stack for a batch that an executor runs.
         """
         return self.__batchers_driver.dump()
 
     @property
     def healthy(self) -> bool:
-        """Whether batches can run: False while so many hang, after `batch_timeout`, that no other is begun.
+        """True if batches can start; False while too many batches (4) hang after their `batch_timeout`.
 
-        A subclass may set it, or define another one; the batcher itself does not look at it.
+        A subclass may set or redefine this property; the batcher itself does not use it.
         """
         found: bool = self.__dict__.get("healthy", self.__batchers_driver.healthy)
         return found
@@ -317,7 +317,7 @@ class Batcher(ABC, Generic[T, S]):
 
     @property
     def name(self) -> str:
-        """The name given, or that of the class. It may be set, which changes no name of a thread."""
+        """The option `name`, or the name of the class; a new value does not change the names of threads."""
         found: str = self.__dict__.get("name", self.__batchers_driver.name)
         return found
 
@@ -326,7 +326,7 @@ class Batcher(ABC, Generic[T, S]):
         vars(self)["name"] = value
 
     def __repr__(self) -> str:
-        """Show the state, without waiting for it to stand still."""
+        """Return a description of the state, without the lock: its numbers may be of different moments."""
         driver = self.__batchers_driver
         return f"<{type(self).__name__} without a driver>" if isinstance(driver, _NoDriver) else driver.describe()
 
@@ -337,7 +337,7 @@ class Batcher(ABC, Generic[T, S]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Serve what was accepted, then stop."""
+        """Serve the accepted items, then close the batcher."""
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -347,22 +347,22 @@ class Batcher(ABC, Generic[T, S]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Serve what was accepted, then stop."""
+        """Serve the accepted items, then stop the batcher."""
         await self.stop()
 
     def __copy__(self) -> NoReturn:
-        """Refuse: two batchers cannot share a queue. Raises BatcherError."""
+        """Raise BatcherError, because two batchers cannot share a queue."""
         msg = f"a batcher cannot be copied: make a new {type(self).__name__} with the same arguments"
         raise BatcherError(msg)
 
     def __deepcopy__(self, memo: object) -> NoReturn:
-        """Refuse, as `copy`."""
+        """Raise BatcherError, as `__copy__` does."""
         self.__copy__()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle what a subclass added, and not the driver: enough for `process_batch` in another process.
+        """Return the attributes for pickling, without the driver: enough for `process_batch` in another process.
 
-        So a subclass works with a ProcessPoolExecutor. The copy there serves no calls: they raise BatcherError.
+        Therefore a subclass works with a ProcessPoolExecutor. Calls of the copy there raise BatcherError.
         """
         state = dict(self.__dict__)
         state.pop("_Batcher__batchers_driver", None)
@@ -370,21 +370,21 @@ class Batcher(ABC, Generic[T, S]):
 
 
 class ThreadingBatcher(Batcher[T, S]):
-    """A batcher made of threads and a Condition. `Batcher` says what it promises.
+    """Batcher that uses threads and Conditions; `Batcher` documents its promises.
 
-    A sync `process_batch` runs in the batcher's own worker threads (or in `executor`), an async one on an event
-    loop in a thread of the batcher's own. The threads are daemons: when the interpreter exits, accepted items are
-    served for up to 5 s.
+    A sync `process_batch` runs in worker threads of the batcher, or in `executor`. An async one runs on an event
+    loop in a thread of the batcher. The threads are daemons: when the interpreter exits, accepted items are served
+    for up to 5 s.
     """
 
     _Batcher__batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = ThreadingDriver
 
 
 class AsyncioBatcher(Batcher[T, S]):
-    """A batcher made of callbacks and tasks of an event loop. `Batcher` says what it promises.
+    """Batcher that uses callbacks and tasks of an event loop; `Batcher` documents its promises.
 
-    An async `process_batch` runs on the loop of its callers; when they are of several loops, or threads, on a loop
-    in a thread of the batcher's own. A sync one runs in up to `concurrency` threads of the batcher's own, or in
+    An async `process_batch` runs on the loop of its callers. If the callers use several loops, or are threads, it
+    runs on a loop in a thread of the batcher. A sync one runs in up to `concurrency` threads of the batcher, or in
     `executor`. The threads are daemons: when the interpreter exits, accepted items are served for up to 5 s.
     """
 

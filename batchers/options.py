@@ -1,4 +1,4 @@
-"""The options of a batcher, validated in one place. `Options` documents the unit, range and default of each."""
+"""Validation of the options of a batcher; `Options` documents the unit, range and default of each option."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from .errors import ItemCostError, OptionError
 from .policies.adaptive import Adaptive
-from .policies.base import Greedy, Policy, Rule, Window
+from .policies.base import Policy, Rule
+from .policies.greedy import Greedy
 from .policies.speed_up import LIMIT
+from .policies.window import Window
 
 Concurrency: TypeAlias = int | Literal["auto"]
 OnError = Literal["fail", "bisect"]
 
 
 class BatcherOptions(TypedDict, total=False):
-    """The keyword arguments that every batcher takes; `Options` says what each one means."""
+    """The keyword arguments of every batcher; `Options` documents them."""
 
     max_batch_size: int
     max_queue_time: float | None
@@ -38,14 +40,14 @@ class BatcherOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """The options of a batcher, validated. Wrong values raise `OptionError`, which names the option.
+    """The validated options of a batcher; an invalid value raises `OptionError`, which names the option.
 
     max_batch_size
         The most items in one batch: 1 or more; -1: no limit. Default 256. (Promise 4.)
     max_queue_time
         Short for `policy=Window(max_queue_time)`, in seconds: 0 or more. Default None: see `policy`.
     policy
-        When a batch goes that is not full: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None:
+        When a batch that is not full is dispatched: `Greedy()`, `Window(seconds)` or `Adaptive()`. Default None:
         `Greedy()`. Not together with `max_queue_time`.
     concurrency
         The most batches in flight: 1 or more; -1: no limit; "auto": as many as measurements under load show to be
@@ -59,9 +61,9 @@ class Options:
     batch_timeout
         Seconds that `process_batch` may take: above 0. After that time the callers of the batch get
         `BatchTimeoutError`, and the next batch takes its slot. An async function is cancelled. A thread cannot
-        be cancelled, so up to 4 may hang; with 4, no batch is begun and all callers get the error at once,
-        until one of them returns. The result of a batch that was given up is dropped. Default None: no limit.
-        (Promise 6.)
+        be cancelled, so up to 4 may hang. While 4 hang, no batch is started and all callers get the error at
+        once, until one of the 4 returns. The result of a batch that was given up is dropped. Default None: no
+        limit. (Promise 6.)
     group_by
         A function of the item, called in the caller. Only items of equal groups share a batch. Its exceptions
         go to the caller. Default None: all items share batches. (Promises 4 and 10.)
@@ -98,7 +100,7 @@ class Options:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        """Check each option, then those that depend on each other."""
+        """Check each option, then the options that depend on each other; raise OptionError for the first error."""
         _whole("max_batch_size", self.max_batch_size)
         if self.concurrency != "auto":
             _whole("concurrency", self.concurrency, 'or "auto"')
@@ -127,8 +129,11 @@ class Options:
                 msg = f"max_queue_time: {error}"
                 raise OptionError(msg) from None
 
-    def cost_of(self, item: Any) -> float:  # noqa: ANN401 - the user's
-        """Call `cost`, and return what the item costs; 0 without costs. Raises ItemCostError."""
+    def cost_of(self, item: Any) -> float:  # noqa: ANN401 - the type is the user's
+        """Return the cost of an item: the result of `cost`, or 0 if there is no cost function.
+
+        Raises ItemCostError if the cost is negative, not finite, or above `max_batch_cost`.
+        """
         if self.cost is None or self.max_batch_cost is None:
             return 0.0
         cost = self.cost(item)
@@ -145,33 +150,33 @@ class Options:
 
     @property
     def batch_limit(self) -> int:
-        """`max_batch_size`, with a very large number for -1."""
+        """`max_batch_size`, but `sys.maxsize` instead of -1."""
         return _limit(self.max_batch_size)
 
     @property
     def slots(self) -> int:
-        """`concurrency` at the start, with a very large number for -1, and 1 for "auto"."""
+        """`concurrency` at the start, but `sys.maxsize` instead of -1 and 1 instead of "auto"."""
         return 1 if self.concurrency == "auto" else _limit(self.concurrency)
 
     @property
     def most_slots(self) -> int:
-        """The most batches that can ever be in flight."""
+        """Largest number of batches that can ever be in flight."""
         return LIMIT if self.concurrency == "auto" else self.slots
 
     @property
     def queue_limit(self) -> int:
-        """`max_queue_size`, with a very large number for -1."""
+        """`max_queue_size`, but `sys.maxsize` instead of -1."""
         return _limit(self.max_queue_size)
 
     @property
     def chosen_policy(self) -> Policy:
-        """The policy that `policy` and `max_queue_time` choose together."""
+        """Policy that `policy` and `max_queue_time` select together; `Greedy()` if both are None."""
         if self.max_queue_time is not None:
             return Window(self.max_queue_time)
         return self.policy or Greedy()
 
     def rule(self) -> Rule:
-        """Return the policy's rule for one batcher."""
+        """Return a new rule of the policy, for one batcher."""
         return self.chosen_policy.rule(self.batch_limit, self.slots, self.timeout)
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of what a batcher has done, and the histograms in them."""
+"""Statistics of a batcher: snapshots of its counters, and histograms."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from .policies.base import Reason
 
 SIZE_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-"""Upper ends of the buckets for batch sizes, in items."""
+"""Upper bounds of the buckets for batch sizes, in items."""
 
 TIME_BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-"""Upper ends of the buckets for times, in seconds."""
+"""Upper bounds of the buckets for times, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistogramSnapshot:
-    """A histogram at one moment.
+    """Snapshot of a histogram.
 
     bounds
-        Upper ends of the buckets, inclusive and rising. One more bucket, above the last bound, has no end.
+        Upper bounds of the buckets, inclusive and ascending. One more bucket, above the last bound, is unbounded.
     counts
-        Observations in each bucket (not cumulative): one more number than there are bounds.
+        Number of observations in each bucket (not cumulative): one element more than `bounds`.
     total
-        The sum of all observations.
+        Sum of all observations.
     """
 
     bounds: tuple[float, ...]
@@ -35,22 +35,25 @@ class HistogramSnapshot:
 
     @property
     def count(self) -> int:
-        """The number of observations."""
+        """Number of observations."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float:
-        """The mean of the observations; 0 without any."""
+        """Mean of the observations; 0 if there are none."""
         return self.total / self.count if self.count else 0.0
 
 
 class Histogram:
-    """Counts observations in buckets. O(log of the number of buckets) for each one, no allocation."""
+    """Histogram that counts observations in buckets.
+
+    An observation takes O(log n) time for n buckets, and allocates no memory.
+    """
 
     __slots__ = ("_bounds", "_counts", "_total")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        """Make empty buckets with these upper ends."""
+        """Initialise empty buckets with these inclusive upper bounds, which must be ascending."""
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
@@ -61,7 +64,10 @@ class Histogram:
         self._total += value
 
     def observe_all(self, values: list[float]) -> None:
-        """Count many observations, at least one. Cheap where they fall into one bucket, as in a batch."""
+        """Count several observations; raise ValueError if there are none.
+
+        This is fast if all values belong to one bucket, as usual for the items of a batch.
+        """
         bounds, counts = self._bounds, self._counts
         low, high = bisect_left(bounds, min(values)), bisect_left(bounds, max(values))
         if low == high:
@@ -72,7 +78,7 @@ class Histogram:
         self._total += sum(values)
 
     def snapshot(self) -> HistogramSnapshot:
-        """Return the counts of this moment."""
+        """Return an immutable copy of the current counts."""
         return HistogramSnapshot(self._bounds, tuple(self._counts), self._total)
 
 
@@ -80,17 +86,17 @@ class Histogram:
 class BatcherStats:
     """The counters of a batcher at one consistent moment.
 
-    Every item is counted in exactly one place, so in every snapshot
+    Every item is counted in exactly one place. Therefore, in every snapshot,
     `submitted == completed + failed + cancelled + expired + stopped + rejected + queued + running`.
 
     submitted
-        Items that callers handed in, with those that were rejected.
+        Items that callers submitted, including rejected items.
     completed
         Items that got their result.
     failed
-        Items that got an error from `process_batch`.
+        Items that failed with an error of `process_batch`.
     cancelled
-        Items whose caller left before the answer.
+        Items whose call was cancelled before the answer.
     expired
         Items whose timeout passed before the answer, or would have passed before the end of the next batch.
     stopped
@@ -99,13 +105,13 @@ class BatcherStats:
         Items that were not accepted: the queue was full, the batcher was stopped, or no answer in time was
         expected.
     queued
-        Items that wait now.
+        Items that wait in the queue now.
     running
-        Items in running batches now, without those whose caller has left.
+        Items in running batches now, without items whose call was cancelled.
     batches
         Calls of `process_batch` that were started.
     batches_in_flight
-        Calls of `process_batch` that run now.
+        Calls of `process_batch` that run now, without those that were given up.
     stalled
         Calls of `process_batch` that were given up after `batch_timeout` and have not returned yet.
     batch_size
@@ -113,11 +119,11 @@ class BatcherStats:
     queue_wait
         Seconds from the acceptance of each item to the start of its first batch.
     service_time
-        Seconds that each finished batch took.
+        Seconds from the start to the end of each finished batch.
     reasons
-        Batches by the reason for which they were started. The sum is `batches`.
+        Number of batches by the reason for their start. The sum is `batches`.
     concurrency
-        The most batches in flight now: the option, or what "auto" has chosen; -1: no limit.
+        Largest number of batches in flight now: the option, or the choice of "auto"; -1: no limit.
     """
 
     submitted: int

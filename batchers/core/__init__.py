@@ -1,6 +1,7 @@
 """The state machine that decides which items run, when they run, and which requests an error affects.
 
-All modules of this package are pure: they use no clock, thread, event loop or random numbers, and import nothing
-from the standard library that provides them. Time is an argument. Of the rest of this library, they import only
-`errors`, `options`, `stats` and `policies`. The module to read first is `machine`.
+`machine` decides, on the data of `state`; start there. `decisions` and `outcomes` hold the types of its answers,
+`refusals` and `messages` the errors that callers get, `groups` the order of the groups. All modules are pure: they
+use no clock, thread, event loop or random numbers, and import nothing that provides them. Time is an argument. Of
+this library they import only `errors`, `options`, `stats` and `policies`.
 """

@@ -1,37 +1,41 @@
-"""Pure: the state machine that decides everything. It knows no thread, no loop, no clock.
+"""State machine that makes all decisions of a batcher.
+
+This module is pure: it uses no thread, no event loop and no clock.
 
 Theory of operation
 ===================
 
-Events go in, with the time as an argument where it matters:
+The driver reports events to the core. An event has the time as an argument if the time matters:
 
-    offer      callers hand in items        -> accepted, or an error is raised and nothing has changed
-    withdraw   a caller leaves              -> its item never runs, or its result will be dropped
-    finish     a batch has ended            -> who gets which outcome
-    close      no more items                -> with force: who gets which error
-    abandon    do not wait any longer       -> the same, for running items as well
+    offer      A caller submits items. The core accepts all of them, or raises an error and accepts none.
+    withdraw   A caller cancels. Its item never runs, or the result of its running item is dropped.
+    finish     A batch has ended. The core returns the outcome of each request.
+    close      The batcher accepts no more items. With `force`, the core returns the error of each waiting request.
+    abandon    The driver does not wait any longer. The same as `close` with `force`, also for running requests.
 
-Decisions come out of `decide(now)`, which a driver asks until it says Wait or Done:
+The driver calls `decide(now)` until the decision is Wait or Done:
 
-    Run(batch)      call process_batch with these items and report the end with `finish`
-    Expire(...)     tell these callers that their time is over, or their batch's
-    Wait(until)     nothing to do before that time, unless an event comes first
-    Done            closed, and nothing is queued or running; it stays so
+    Run(batch)      Call `process_batch` with these items, and report the end with `finish`.
+    Expire(...)     Deliver the errors of requests that ended early: by their deadline or by a batch timeout.
+    Wait(until)     Do nothing before the time `until`, unless an event occurs earlier.
+    Done            The batcher is closed, and nothing is queued or running. This state is final.
 
-`due` is the earliest time at which `decide` would say something else than Wait: `-inf` means now, `inf`
-means not before the next event. A driver that keeps the `until` of its last Wait knows after each
-event, by one comparison, whether somebody has to be woken.
+`due` is the earliest time at which `decide` would return another decision than Wait. The value `-inf` means now,
+and `inf` means not before the next event. A driver stores the `until` of its last Wait. After each event, it
+compares `due` with this time. This one comparison shows whether a thread or a loop must be woken.
 
-Four rules hold between any two events, and the tests check them after every one:
+Four rules hold between any two events. The tests check them after every event:
 
-1. A request is in one state: QUEUED, RUNNING or SETTLED, and only moves forward. It is settled once,
-   by the event or decision that names its outcome; that is where it is counted, and where its item is
-   let go. So every accepted item gets exactly one outcome, however events interleave.
-2. Batches are formed when a slot is free to run them, never before (late binding): until then they
-   grow, and a withdrawn item leaves no hole.
-3. Which group goes is decided by `groups`: no full batch waits while a slot is free, and none is held
-   longer than the policy says for its oldest item.
-4. A divided batch (`on_error="bisect"`) keeps its requests RUNNING; its halves go before all others.
+1. A request has one of the states QUEUED, RUNNING and SETTLED, and passes through them in this order only. A
+   request is settled once, by the event or decision that determines its outcome. The same event or decision
+   counts the request and releases its item. Therefore every accepted item gets exactly one outcome, in every
+   order of events.
+2. A batch is formed when a slot is free to run it, never earlier (late binding). Until then, the next batch can
+   grow, and a withdrawn item leaves no gap in it.
+3. The module `groups` selects the group that is dispatched. No full batch waits while a slot is free. No group is
+   held longer than the policy allows for its oldest item.
+4. The requests of a bisected batch (`on_error="bisect"`) stay RUNNING. The halves are dispatched before all other
+   batches.
 """
 
 from __future__ import annotations
@@ -44,10 +48,10 @@ from batchers.errors import BatcherStoppedError, BatchTimeoutError, DeadlineExce
 from batchers.policies.base import Reason
 
 from . import messages
-from .admission import STALLED_LIMIT, late_refusal, refusal
 from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
 from .group_queue import RUNNING, SETTLED, GroupQueue, Request
 from .outcomes import Err, Failed, Verdict
+from .refusals import STALLED_LIMIT, late_refusal, refusal
 from .state import Ended, State
 
 T = TypeVar("T")
@@ -55,24 +59,30 @@ S = TypeVar("S")
 
 
 class Core(State[T, S]):
-    """The events and the decisions of one batcher. Not thread-safe: the drivers hold a lock."""
+    """The events and the decisions of one batcher.
+
+    The class is not thread-safe: the drivers hold a lock during each call.
+    """
 
     __slots__ = ()
 
     # Events
 
     def offer(self, requests: Sequence[Request[T]], now: float) -> bool:
-        """Accept all requests, or raise and change nothing. Return whether `due` may be earlier now.
+        """Accept all requests, or raise an error and accept none; return True if `due` may be earlier now.
 
-        Raises BatcherStoppedError, QueueFullError, DeadlineExceededError, OptionError for more than can ever fit,
-        and what groups raise when they are compared.
+        `now` is a time in seconds of the batcher's clock. A refusal changes only the counter of rejected items.
+
+        Raises BatcherStoppedError, BatchTimeoutError (too many batches are stalled), QueueFullError,
+        DeadlineExceededError, OptionError if the requests can never fit into the queue, and any error that the
+        comparison of groups raises.
         """
         count = len(requests)
         if self.closed or self.queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(count)
         if self._rule.learns:
             self._refuse_late(requests, now)
-        self._groups.admit(requests)  # first of all, because it may raise what a user's groups raise
+        self._groups.admit(requests)  # first, because the comparison of a user's groups may raise an error
         self.inconsistent = True
         for request in requests:
             self._enqueue(request, now)
@@ -80,14 +90,14 @@ class Core(State[T, S]):
         return self._watches
 
     def offer_one(self, request: Request[T], now: float) -> bool:
-        """Do what `offer` does, for one request, in less time."""
+        """Do the same as `offer` for one request, in less time."""
         if self.closed or self.queued >= self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(1)
         if self._rule.learns:
             self._refuse_late((request,), now)
         self._groups.admit_one(request)
         self.inconsistent = True
-        # As `_enqueue` and `_watches`: two calls less for each item.
+        # This repeats the code of `_enqueue` and `_watches`, which saves two calls for each item.
         self._last_event_time = request.arrived = now
         self.accepted = request.number = self.accepted + 1
         queue = request.level.queue
@@ -100,7 +110,7 @@ class Core(State[T, S]):
         return len(self._in_flight) < self.slots or bool(self._deadlines.keys) or self._batch_timeout < inf
 
     def _enqueue(self, request: Request[T], now: float) -> None:
-        """Put a request into its queue."""
+        """Assign a number to a request, and add it to its queue and to the heap of deadlines."""
         self._last_event_time = request.arrived = now
         self.accepted = request.number = self.accepted + 1
         queue = request.level.queue
@@ -112,14 +122,17 @@ class Core(State[T, S]):
 
     @property
     def _watches(self) -> bool:
-        """Whether there is something to decide before a batch ends.
+        """True if the core may have a decision to make before a batch ends.
 
-        A deadline may be unwatched: the driver may have found no thread for it.
+        Every deadline counts, old ones too: the driver may have found no thread to wait for them.
         """
         return len(self._in_flight) < self.slots or bool(self._deadlines.keys) or self._batch_timeout < inf
 
     def withdraw(self, request: Request[T]) -> bool:
-        """Let a caller leave; return False when its outcome was already settled, or it is none of this core."""
+        """Settle the request of a caller that cancels, and return True.
+
+        Return False, without a change, if the request is already settled or belongs to another core.
+        """
         if request.state == SETTLED or request.level.queue.owner is not self._token:
             return False
         self.inconsistent = True
@@ -129,7 +142,10 @@ class Core(State[T, S]):
         return True
 
     def finish(self, batch: Batch[T], verdict: Verdict[S], now: float) -> Settled[T, S]:
-        """Free the slot of a batch and return what its callers get: nothing, of a batch that was given up."""
+        """Free the slot of a batch, and return the requests that it settles with their outcomes.
+
+        The result is empty if the batch was given up before, or if it failed and is bisected.
+        """
         if batch not in self._in_flight:
             self._stalled.pop(batch, None)
             return ()
@@ -168,7 +184,10 @@ class Core(State[T, S]):
         return settled
 
     def close(self, *, force: bool) -> Settled[T, S]:
-        """Accept nothing more. With `force`, fail what waits (halves of divided batches too)."""
+        """Accept no more requests; with `force`, settle all waiting requests with BatcherStoppedError.
+
+        The requests in the halves of bisected batches are waiting requests too. Return the settled requests.
+        """
         self.closed = True
         if not force:
             return ()
@@ -177,7 +196,10 @@ class Core(State[T, S]):
         return settled
 
     def abandon(self) -> Settled[T, S]:
-        """Close with force and fail the running items as well; their batches no longer count."""
+        """Close with force, and settle the running requests with BatcherStoppedError too.
+
+        Their batches are not in flight any more. Return the settled requests.
+        """
         self.closed = True
         running = [request for batch in self._in_flight for request in batch.requests if request.state == RUNNING]
         settled = self._end_stopped(self._waiting() + running)
@@ -189,7 +211,10 @@ class Core(State[T, S]):
     # Decisions
 
     def decide(self, now: float) -> Decision[T, S]:
-        """Return what is to be done at this time. Ask again until it is Wait or Done."""
+        """Return the decision for the time `now`, in seconds of the batcher's clock.
+
+        The driver calls this method again until the decision is Wait or Done.
+        """
         self._last_event_time = now
         if self._deadlines.keys or self._batch_timeout < inf:
             over = self._time_out(now)
@@ -215,7 +240,10 @@ class Core(State[T, S]):
 
     @property
     def due(self) -> float:
-        """The earliest time at which `decide` has something to say; -inf: now; inf: not before an event."""
+        """Earliest time at which `decide` returns another decision than Wait.
+
+        -inf means now; inf means not before the next event.
+        """
         deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
         if self._in_flight and self._batch_timeout < inf:
             deadline = min(deadline, next(iter(self._in_flight)).started + self._batch_timeout)
@@ -249,7 +277,7 @@ class Core(State[T, S]):
         return Run(batch)
 
     def _learn(self, batch: Batch[T], now: float, *, well: bool) -> None:
-        """Tell those who learn that a batch has ended, or was given up, and follow them."""
+        """Report a batch that ended or was given up to the policy and to `SpeedUp`, and apply their new limits."""
         size, seconds = len(batch.requests), now - batch.started
         if self._rule.learns:
             self._rule.finished(batch, size, seconds, self.queued, self.accepted, now, well=well)
@@ -271,7 +299,7 @@ class Core(State[T, S]):
                 return part
         return []
 
-    # The end of requests (rule 1)
+    # Settlement of requests (rule 1)
 
     def _expire(self, now: float) -> Ended[T]:
         self.inconsistent = True
@@ -283,9 +311,9 @@ class Core(State[T, S]):
         return self._end(due, "expired", lambda request: DeadlineExceededError(messages.expired(request, now)))
 
     def _time_out(self, now: float) -> Expire[T, S] | None:
-        """Settle those whose time is over: their own, or that of a batch that takes too long.
+        """Settle the requests whose deadline or batch timeout has passed; return None if there are none.
 
-        When too many such batches hang, it is over for all who wait.
+        If STALLED_LIMIT batches are stalled, settle all waiting requests.
         """
         if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
@@ -310,9 +338,10 @@ class Core(State[T, S]):
         return Expire(self._end(running, "failed", lambda _: BatchTimeoutError(msg)), batch)
 
     def _drop_late(self, queue: GroupQueue[T], now: float) -> Ended[T]:
-        """Settle requests at the head of a queue that its next batch would answer too late; others move up.
+        """Settle the requests at the head of a queue that the next batch would answer after their deadline.
 
-        The last one is let go: the prediction may be out of date, and only batches can tell.
+        Later requests take their places. The last request of the queue is never dropped: the prediction may be
+        out of date, and only the end of a batch can correct it.
         """
         settled: Ended[T] = []
         while self._rule.learns and queue.size > 1:
@@ -335,10 +364,13 @@ class Core(State[T, S]):
     # Refusals
 
     def _refuse_late(self, requests: Sequence[Request[T]], now: float) -> None:
-        """Refuse what cannot be in time, as far as anything is known: waiting would be for nothing."""
-        # Items of a higher priority do not wait behind all that wait.
+        """Raise DeadlineExceededError if the predicted answer is later than the earliest deadline of the requests.
+
+        Their wait would be useless.
+        """
+        # Requests of a priority above 0 do not wait behind all queued requests.
         deadline = min((request.deadline for request in requests if request.priority <= 0), default=inf)
-        # Idle, it lets everything in: what it knows may be out of date, and only batches can tell.
+        # An idle batcher accepts all: the prediction may be out of date, and only a new batch can correct it.
         if deadline == inf or self.idle:
             return
         count = len(requests)

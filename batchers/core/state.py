@@ -1,9 +1,17 @@
-"""Pure: the state of one batcher, and how requests move through it. `machine` says which events move them.
+"""State of one batcher, and the transitions of its requests.
 
-Between two events every request is in one place: in the queue of its group, in a batch in flight, in a part of a
-batch that was bisected, or settled. While an event moves requests, `inconsistent` is True, and those that have
-left one place for another are in `_in_transition`. So an exception that strikes in the middle (out of a signal
-handler, for instance) loses no request: `abort` finds all of them.
+The module `machine` defines the events that cause the transitions. This module is pure.
+
+Between two events, every accepted request is in exactly one of these places:
+
+- in the queue of its group;
+- in a batch in flight;
+- in a part of a batch that was bisected;
+- in none of them, because it is settled.
+
+While an event moves requests, `inconsistent` is True, and `_in_transition` contains the requests that are between
+two places. Therefore an exception in the middle of an event (for instance from a signal handler) loses no request:
+`abort` finds all of them.
 """
 
 from __future__ import annotations
@@ -29,71 +37,71 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 Ended: TypeAlias = list[tuple[Request[T], Err]]
-"""Requests that end without a result, each with its error."""
+"""Requests that ended without a result, each with its error."""
 
 
 class State(Generic[T, S]):
-    """The queues, the slots and the counters of one batcher."""
+    """Queues, slots and counters of one batcher."""
 
     __slots__ = (
         *("_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_rule"),
         *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled"),
         *("_token", "_in_transition", "inconsistent", "_accounting", "_last_event_time"),
-        # For others to read:
+        # The driver reads these:
         *("closed", "abandoned", "accepted", "queued", "running", "slots"),
     )
 
     def __init__(self, options: Options) -> None:
-        """Start empty, open and idle."""
+        """Initialise the state of an open batcher without items."""
         self._queue_limit = options.queue_limit
         self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
-        self.slots = options.slots  # batches that may be in flight now
+        self.slots = options.slots  # number of batches that may be in flight now
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._bisect = options.on_error == "bisect"
         self._rule = options.rule()
         self._token = object()
         self._groups: Groups[T] = Groups(options, self._rule, self._token)
-        self._deadlines: IndexedHeap[Request[T]] = IndexedHeap()  # of requests that are not settled
+        self._deadlines: IndexedHeap[Request[T]] = IndexedHeap()  # only of requests that are not settled
         self._bisected: deque[list[Request[T]]] = deque()
-        self._in_flight: dict[Batch[T], None] = {}  # in the order of their starts
+        self._in_flight: dict[Batch[T], None] = {}  # in the order of their start times
         self._stalled: dict[Batch[T], None] = {}  # given up, but still running
         self._accounting = Accounting()
         self._last_event_time = -inf
-        self.inconsistent = False  # whether an event was interrupted half-way, by a signal handler that raised
-        self._in_transition: list[Request[T]] = []  # taken from one structure, and not yet in the next one
-        self.closed = False  # whether all offers are refused
-        self.abandoned = False  # whether running batches were given up
-        self.accepted: int = 0  # items, ever
-        self.queued: int = 0  # items
-        self.running: int = 0  # items in running batches whose callers have not left
+        self.inconsistent = False  # stays True if a signal handler raised an exception during an event
+        self._in_transition: list[Request[T]] = []  # requests between two structures
+        self.closed = False  # True if all offers are refused
+        self.abandoned = False  # True after `abandon` or `abort`, which give up the running batches
+        self.accepted: int = 0  # number of items since the start
+        self.queued: int = 0  # number of items
+        self.running: int = 0  # number of items in running batches, without cancelled items
 
     @property
     def done(self) -> bool:
-        """Whether it is closed and nothing is left to run."""
+        """True if the batcher is closed and nothing is queued or running."""
         return self.closed and self.idle
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits or runs."""
+        """True if nothing is queued or running."""
         return not (self.queued or self._in_flight or self._bisected)
 
     @property
     def in_flight(self) -> int:
-        """Batches that run."""
+        """Number of running batches, without those that were given up."""
         return len(self._in_flight)
 
     @property
     def stalled(self) -> int:
-        """Batches that were given up and still run."""
+        """Number of batches that were given up and still run."""
         return len(self._stalled)
 
     @property
     def running_batches(self) -> tuple[list[Batch[T]], list[Batch[T]]]:
-        """Batches in flight, and those that were given up and still run."""
+        """The batches in flight, and the batches that were given up and still run."""
         return list(self._in_flight), list(self._stalled)
 
     def stats(self) -> BatcherStats:
-        """Return the counters as they are now."""
+        """Return a snapshot of the counters."""
         return self._accounting.stats(
             accepted=self.accepted,
             queued=self.queued,
@@ -104,15 +112,18 @@ class State(Generic[T, S]):
         )
 
     def dispatches(self) -> list[Dispatch]:
-        """Return the last starts of batches, oldest first."""
+        """Return the most recent starts of batches, oldest first."""
         return self._accounting.dispatches()
 
     def abort(self) -> list[Request[T]]:
-        """After an error inside: close, and give up every request, whatever state the structures are in."""
+        """Close after an internal error: settle all requests, and return those that still need an outcome.
+
+        The method works in every state of the structures, also in an inconsistent one.
+        """
         requests = [request for part in self._bisected for request in part] + self._groups.waiting()
         for batch in self._in_flight:
             requests += batch.requests
-        # Those that the interrupted event had in its hands may be settled, but nobody was told.
+        # Requests of the interrupted event may be SETTLED already, but their outcomes were not delivered.
         requests = [*self._in_transition, *(request for request in requests if request.state != SETTLED)]
         requests = list(dict.fromkeys(requests))
         for request in requests:
@@ -132,7 +143,7 @@ class State(Generic[T, S]):
         self.inconsistent = False
         return requests
 
-    # Requests on their way
+    # Transitions of requests
 
     def _take(self, queue: GroupQueue[T], now: float) -> list[Request[T]]:
         self.inconsistent = True
@@ -146,7 +157,10 @@ class State(Generic[T, S]):
         return requests
 
     def _remove(self, request: Request[T]) -> None:
-        """Settle a request: take it out of its place and let go of its item. The caller counts it."""
+        """Settle a request: remove it from its place and release its item.
+
+        The caller updates the counter of its outcome.
+        """
         state, request.state = request.state, SETTLED
         if state == QUEUED:
             self.queued -= 1
@@ -163,7 +177,10 @@ class State(Generic[T, S]):
         counter: Literal["expired", "failed", "stopped"],
         error: Callable[[Request[T]], BatcherError],
     ) -> Ended[T]:
-        """Settle requests without a result, and count them. Each gets an error of its own."""
+        """Settle requests without a result, and add their number to `counter`.
+
+        `error` is called once for each request, so that each request gets its own error.
+        """
         self.inconsistent = True
         self._in_transition = requests
         ended = [(request, Err(error(request))) for request in requests]

@@ -1,6 +1,8 @@
-"""Drivers: worker threads, event loops and timers, the calls of `process_batch`, and the delivery of outcomes.
+"""The drivers, which wait: they ask the core, call `process_batch`, and deliver outcomes. They decide nothing.
 
-All waiting takes place in this package. It imports the core and the modules that the core imports. A driver makes
-no decisions: it asks the core. The two drivers never import each other. Of a batcher, they use only its
-`process_batch`. The module to read first is `driver`.
+`driver` is the part that both share; start there. `threading_driver` and `asyncio_driver` (with `home_loop`)
+are the two, and never import each other. `requests` makes requests from calls, `invocation` calls the batch
+function, `delivery` resolves futures, `threads` and `loops` are threads and loops of a batcher's own,
+`shutdown` waits for the end, `lifetime` sees to forks and the exit. They import the core, and of a batcher they
+use only its `process_batch`.
 """

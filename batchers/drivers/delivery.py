@@ -1,4 +1,4 @@
-"""The one place that resolves futures."""
+"""Delivery of outcomes: only this module resolves the futures of requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Pairs: TypeAlias = list[tuple[Request[Any], Outcome[Any]]]
 
 
 def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> None:
-    """Give each caller its outcome. `here` is the loop that runs in this thread, if one does.
+    """Deliver its outcome to each caller.
 
-    Threads and coroutines of this loop get theirs at once; each other loop is called once for all of
-    its callers. A loop that is closed has no callers any more.
+    `here` is the event loop that runs in the calling thread, or None. Threads and coroutines of the loop `here`
+    get their outcomes at once. Each other loop gets one callback for all of its callers. A closed loop is skipped,
+    because it has no callers any more.
     """
     near: Pairs = []
     far: dict[asyncio.AbstractEventLoop, Pairs] = {}
@@ -44,10 +45,11 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
 
 
 def _resolve(pairs: Pairs) -> None:
-    """Resolve the future of each request, whatever a callback of one of them raises.
+    """Resolve the future of each request, even if a callback of one of the futures raises an exception.
 
-    After an exception the request at which it struck is tried once more, because its future may not be resolved
-    yet.
+    After an exception, the request that was in progress is tried once more, because its future may not be resolved
+    yet. An exception in the main thread that is no `Exception` (for example KeyboardInterrupt) is raised again at
+    the end. Other exceptions are logged.
     """
     interrupt: BaseException | None = None
     rest = iter(pairs)
@@ -59,7 +61,7 @@ def _resolve(pairs: Pairs) -> None:
                 request, outcome = pair
                 future: Any = request.future
                 if request.loop is not None:
-                    if future.done():  # only its own loop touches it, so this stays so
+                    if future.done():  # only the loop of the future changes it, so this answer stays valid
                         continue
                 elif type(future) is not Waiter and not _claim(future):
                     continue
@@ -69,7 +71,7 @@ def _resolve(pairs: Pairs) -> None:
                     future.set_result(outcome)
             break
         except BaseException as error:
-            # Out of a callback that a user has put on the future, or Ctrl-C. The other callers get their outcomes.
+            # From a callback that a user has added to the future, or Ctrl-C. Other callers need their outcomes.
             again = () if pair is None or pair is tried else (pair,)
             tried = pair
             if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
@@ -80,18 +82,18 @@ def _resolve(pairs: Pairs) -> None:
         raise interrupt
 
 
-def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a request knows no type of its future
-    """Tell those who wait in `concurrent.futures.wait` that a thread's future was cancelled."""
+def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a request does not specify the type of its future
+    """Notify threads in `concurrent.futures.wait` that the future of a thread was cancelled."""
     future.set_running_or_notify_cancel()
 
 
 def _claim(future: concurrent.futures.Future[Any]) -> bool:
-    """Whether a thread still waits; one that has left keeps its cancellation.
+    """Return True if the future still needs its outcome; a cancelled future stays cancelled.
 
-    It may be cancelled at any moment, so the future decides under its own lock, and tells whoever waits for it
-    in `concurrent.futures.wait`.
+    A thread may cancel the future at any moment. Therefore the future decides under its own lock, and notifies
+    the threads that wait for it in `concurrent.futures.wait`.
     """
-    if future.running():  # claimed already, and interrupted
+    if future.running():  # it was claimed before, and the delivery was interrupted
         return True
     if future.done() and not future.cancelled():
         return False
@@ -99,16 +101,19 @@ def _claim(future: concurrent.futures.Future[Any]) -> bool:
 
 
 class CancelCallback:
-    """Withdraws a thread's request when its future is cancelled; refers to nothing once the future is done."""
+    """Callback that withdraws the request of a thread when its future is cancelled.
+
+    It refers to nothing after the future is done.
+    """
 
     __slots__ = ("_of",)
 
     def __init__(self, cancel: Callable[[Request[Any]], None], request: Request[Any]) -> None:
-        """Name what withdraws, and the request."""
+        """Store the request, and the function `cancel` that withdraws it."""
         self._of: tuple[Callable[[Request[Any]], None], Request[Any]] | None = (cancel, request)
 
     def forget(self) -> None:
-        """There is nothing to withdraw: the request was not accepted."""
+        """Disable the callback, because the request was not accepted."""
         self._of = None
 
     def __call__(self, future: concurrent.futures.Future[Any]) -> None:
@@ -120,87 +125,93 @@ class CancelCallback:
 
 
 class Waiter:
-    """What one call of a thread waits for: a lock, released when the outcome is there.
+    """Minimal future for one call of a thread: a lock, which is released when the outcome is available.
 
-    A `concurrent.futures.Future` may be shared, asked, cancelled and given callbacks, for which it takes a
-    Condition and more locking (decision 26).
+    A `concurrent.futures.Future` can be shared, queried and cancelled, and has callbacks. For these features it
+    needs a Condition and more locking (decision 26).
     """
 
     __slots__ = ("_error", "_lock", "_result")
 
     def __init__(self) -> None:
-        """Start without an outcome."""
+        """Initialise the waiter without an outcome, and acquire its lock."""
         self._lock = threading.Lock()
         self._lock.acquire()
         self._error: Exception | None = None
         self._result: Any = None
 
     def wait(self) -> None:
-        """Return when the outcome is there. A signal handler may raise out of it."""
+        """Block until the outcome is available; a signal handler may interrupt the wait with an exception."""
         self._lock.acquire()
 
-    def result(self) -> Any:  # noqa: ANN401 - the caller's
-        """Return the result, or raise the error."""
+    def result(self) -> Any:  # noqa: ANN401 - the type is the caller's
+        """Return the result, or raise the error, of a call whose outcome is available."""
         if self._error is None:
             return self._result
         try:
             raise self._error
         finally:
-            del self  # the error holds this frame
+            del self  # breaks a cycle: the traceback of the error refers to this frame
 
     def set_result(self, result: object) -> None:
-        """Let the caller go with a result."""
+        """Store the result, and wake the caller."""
         self._result = result
         self._release()
 
     def set_exception(self, error: Exception) -> None:
-        """Let the caller go with an error."""
+        """Store the error, and wake the caller."""
         self._error = error
         self._release()
 
     def _release(self) -> None:
-        if self._lock.locked():  # else it was interrupted right after this
+        if self._lock.locked():  # otherwise, an earlier delivery was interrupted after the release
             self._lock.release()
 
 
 MISSING = object()
-"""Stands for a result that is not there yet."""
+"""Placeholder for a result that is not available yet."""
 
 
 class GatheredResults:
-    """One future for several items of one coroutine: it has all results, or the first error, at once."""
+    """One future for several items of one coroutine.
+
+    The future is resolved with all results together, or with the first error.
+    """
 
     __slots__ = ("future", "missing", "results")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start without items."""
+        """Create the future on `loop`, with an empty list of results."""
         self.future: asyncio.Future[list[Any]] = loop.create_future()
         self.results: list[Any] = []
         self.missing = 0
 
     def slot(self) -> ResultSlot:
-        """Return what stands for the future of one more item."""
+        """Add one item, and return the object that replaces its future."""
         self.results.append(MISSING)
         self.missing += 1
         return ResultSlot(self, len(self.results) - 1)
 
 
 class ResultSlot:
-    """What is resolved for one item of gathered results. Only the loop of their caller touches it."""
+    """Replacement for the future of one item of `GatheredResults`.
+
+    Only the loop of the caller uses it.
+    """
 
     __slots__ = ("_gathered", "_place")
 
     def __init__(self, gathered: GatheredResults, place: int) -> None:
-        """Stand for the item at this place."""
+        """Store the gathered results, and the index of the item in them."""
         self._gathered = gathered
         self._place = place
 
     def done(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Return True if the caller does not wait for this item any more."""
         return self._gathered.future.done()
 
     def set_result(self, result: object) -> None:
-        """Keep a result; the last one wakes the caller. The second time nothing happens."""
+        """Store the result, and wake the caller if it is the last one; a second call has no effect."""
         gathered = self._gathered
         if gathered.results[self._place] is not MISSING:
             return
@@ -210,5 +221,5 @@ class ResultSlot:
             gathered.future.set_result(gathered.results)
 
     def set_exception(self, error: Exception) -> None:
-        """Wake the caller with the first error."""
+        """Wake the caller with this error, the first one."""
         self._gathered.future.set_exception(error)

@@ -1,11 +1,13 @@
-"""What both drivers share: admission, cancellation, delivery, stopping. A driver only waits and calls.
+"""Common part of both drivers: admission, cancellation, delivery and shutdown.
 
-Every event changes the core here, under the lock. Then `_update_wakeup` runs, unless the core says that nothing is
-due earlier. The core knows when it will have something to decide; `_update_wakeup` wakes the driver if the driver
-would ask too late.
+A subclass only waits and calls `process_batch`: its part is the abstract methods. Every event changes the core
+in this module, under the lock. Then `_update_wakeup` runs, unless the core reports that nothing is due earlier.
+The core knows the time of its next decision. `_update_wakeup` wakes the driver if the driver would ask the core
+too late.
 
-A driver belongs to one batcher. It refers to it weakly while nothing waits or runs, so that a batcher that nobody
-uses is collected, and strongly (`_kept`) from the moment in which somebody is to ask the core until all is done.
+A driver belongs to one batcher. While nothing is queued or running, the driver refers to the batcher weakly, so
+that an unused batcher is collected. The driver refers to the batcher strongly (`_kept`) from each wake-up until
+no work is left.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Any, Generic, TypeVar
 
-from batchers.core.admission import STALLED_LIMIT
 from batchers.core.decisions import Batch, Decision, Dispatch, Done
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Verdict
+from batchers.core.refusals import STALLED_LIMIT
 from batchers.errors import BatcherError
 from batchers.options import Options
 from batchers.stats import BatcherStats
@@ -44,7 +46,7 @@ logger = logging.getLogger("batchers")
 
 
 class Driver(ABC, Generic[T, S]):
-    """The state of a batcher, and what events do to it."""
+    """The core of a batcher, its lock, and the events that change the core."""
 
     __slots__ = (
         *("options", "function", "is_async", "name", "_ref", "_kept", "_finalizers"),
@@ -53,17 +55,17 @@ class Driver(ABC, Generic[T, S]):
     )
 
     clock = staticmethod(time.monotonic)
-    """Seconds that only grow. Subclasses of tests have clocks of their own."""
+    """Monotonic clock in seconds. Subclasses in tests replace it."""
 
     def __init__(
         self,
-        batcher: Any,  # noqa: ANN401 - of it only `process_batch` is called, and only where `function` is None
+        batcher: Any,  # noqa: ANN401 - only its `process_batch` is called, and only if `function` is None
         function: Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]] | None,
         options: Options,
         *,
         is_async: bool,
     ) -> None:
-        """Serve this batcher: with `function`, or with its own `process_batch`."""
+        """Initialise the driver of `batcher`; if `function` is None, it calls the batcher's `process_batch`."""
         self.options = options
         self.function = function
         self.is_async = is_async
@@ -74,25 +76,25 @@ class Driver(ABC, Generic[T, S]):
         lifetime.watch(self)
 
     def _reset(self, *, orphaned: bool = False) -> None:
-        """Set up all that changes: in the constructor, and in the child of a fork, which starts afresh."""
+        """Initialise all variable state; `orphaned`: this is a fork, and its parent has the executor's workers."""
         options = self.options
         self.batcher_id = new_batcher_id()
         self.requests: RequestFactory[T] = RequestFactory(options, self.clock, orphaned=orphaned)
         self._kept: Any = None
         self.core: Core[T, S] = Core(options)
         self.lock = threading.Lock()
-        # The time at which the driver asks the core by itself. -inf: it has been woken. inf: never.
+        # Time at which the driver asks the core without a new wake-up. -inf: it has been woken. inf: never.
         self._next_wakeup = inf
-        # Requests whose callers have left at a moment in which the lock could not be waited for.
+        # Requests that were cancelled in a place where waiting for the lock was not allowed.
         self._cancelled: deque[Request[T]] = deque()
-        self._helping = False  # whether a thread is on its way that cancels them
+        self._helping = False  # True while a thread waits for the lock to withdraw them
         self.stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.home: Loop | None = None
         self._finalizers.clear()
         self._set_up()
 
     def _finally(self, function: Callable[[], object]) -> None:
-        """Call a function when nobody refers to the batcher any more."""
+        """Call `function` when the batcher is collected, but not at the exit of the interpreter."""
         batcher = self._ref()
         if batcher is not None:
             finalizer = weakref.finalize(batcher, function)
@@ -101,52 +103,53 @@ class Driver(ABC, Generic[T, S]):
 
     @property
     def process_batch(self) -> Callable[[list[T]], Any]:
-        """The batch function: the one that was passed, or the batcher's own method."""
+        """Batch function: the function that was passed, or the method of the batcher."""
         if self.function is not None:
             return self.function
         batcher = self._ref()
-        if batcher is None:  # it is kept while it has work
+        if batcher is None:  # not expected: the driver keeps the batcher alive while there is work
             msg = "the batcher of this call is gone"
             raise BatcherError(msg)
         found: Callable[[list[T]], Any] = batcher.process_batch
         return found
 
-    # What the two drivers do
+    # Interface of the subclasses
 
     @abstractmethod
     def _set_up(self) -> None:
-        """Start without threads and loops: in the constructor, and in the child of a fork."""
+        """Initialise the state of the subclass, without threads and loops; `_reset` calls this method."""
 
     @abstractmethod
     def _wake(self, here: Loop | None) -> None:
-        """Let somebody ask the core soon. Called with the lock held, by a thread that runs loop `here`.
+        """Make a thread or the home loop ask the core soon.
 
-        Raises RuntimeError or OSError when nobody can be found to do it.
+        The caller holds the lock. `here` is the event loop that runs in the calling thread, if any.
+        Raises RuntimeError or OSError if no thread or loop can ask.
         """
 
     @abstractmethod
     def _retire(self) -> None:
-        """Let everything end that waits. Called once, with the lock held, when nothing is left to run."""
+        """Wake all waiting threads and timers so that they end; called once, at the end, with the lock held."""
 
     @abstractmethod
     def own_threads(self, *, busy: bool) -> list[threads.DaemonThread]:
-        """Return the threads that it has, or had when all were to end; the busy ones too or not."""
+        """Return the driver's threads, including those of the time of its end; `busy` includes busy workers."""
 
-    def leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:  # noqa: ARG002 - threads leave no tasks
+    def leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:  # noqa: ARG002 - threads have no tasks
         """Return the tasks of batches that run on loop `here`."""
         return set()
 
     def _move(self, here: Loop | None) -> None:
-        """Find a living loop to live on, before a call from another than the home loop. Lock held."""
+        """Choose a running loop as the home loop before a call from elsewhere; the caller holds the lock."""
 
     # Events
 
     def accept(
         self, item: T, timeout: float | None, priority: int, future: object, here: Loop | None
     ) -> Request[T]:
-        """Hand in one item, and return its request. What `requests.make` and `admit` do, in less time.
+        """Submit one item, and return its request; the same as `requests.make` and `admit`, in less time.
 
-        `here` is the loop that runs in this thread, if the future is one of its own; else None.
+        `here` is the loop that runs in this thread, if the future belongs to that loop; otherwise None.
         """
         if timeout is None and self.requests.plain and type(priority) is int:
             request = Request(item, None, priority, 0.0, inf, future, here)
@@ -165,7 +168,7 @@ class Driver(ABC, Generic[T, S]):
         return request
 
     def admit(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
-        """Hand requests in: all are accepted, or an error is raised. A thread that runs loop `here` calls this."""
+        """Submit requests: accept all, or raise an error and accept none; `here` is as for `accept`."""
         if current_scope() is not None:
             refuse_reentrant(self.batcher_id, "process or submit")
         core = self.core
@@ -178,7 +181,7 @@ class Driver(ABC, Generic[T, S]):
                 self._wake_for(requests, here)
 
     def _wake_for(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
-        """Wake the driver for requests that were just accepted, or withdraw them and raise. Lock held."""
+        """Wake the driver for new requests; on failure, withdraw them and raise; the caller holds the lock."""
         try:
             self._update_wakeup(here)
         except BaseException as error:
@@ -189,24 +192,24 @@ class Driver(ABC, Generic[T, S]):
             raise
 
     def _find_home(self, here: Loop | None) -> None:
-        """Find a loop to live on, for a call from another than the home loop. Lock held."""
+        """Do the same as `_move`, but raise BatcherError if no loop can start; the caller holds the lock."""
         try:
             self._move(here)
         except (RuntimeError, OSError) as error:
             raise _cannot_start(error) from error
 
     def cancel(self, request: Request[T], here: Loop | None) -> None:
-        """Withdraw the request of a caller that leaves. It does nothing if the request has its outcome."""
+        """Withdraw the request of a caller that cancels; do nothing if the request is settled."""
         with self.lock:
             self._catch_up()
             if self.core.withdraw(request):
                 self._update_wakeup(here)
 
     def cancel_anywhere(self, request: Request[T]) -> None:
-        """Do the same in the garbage collector or a signal handler, where this thread may hold the lock.
+        """Do the same as `cancel` in a garbage collection or signal handler, where this thread may hold the lock.
 
-        If another thread, or this one, holds it, the next holder withdraws the request before anything else: at
-        the latest a thread that waits for the lock.
+        If any thread holds the lock, its next holder withdraws the request before any other work. This is, at the
+        latest, a helper thread that waits for the lock.
         """
         self._cancelled.append(request)
         if self.lock.acquire(blocking=False):
@@ -218,12 +221,12 @@ class Driver(ABC, Generic[T, S]):
             self._helping = True
             try:
                 threads.DaemonThread(self._apply_cancellations_later, f"{self.name}-cancel")
-            except RuntimeError:  # no thread starts now: the next event sees to it
+            except RuntimeError:  # no thread can start now: the next event withdraws the request
                 self._helping = False
 
     def _apply_cancellations_later(self, _: threads.DaemonThread) -> None:
         with self.lock:
-            self._helping = False  # first: from now on each `cancel_anywhere` sees to its own request
+            self._helping = False  # first: this thread may miss a later request, which needs its own helper
             self._apply_cancellations()
 
     def _apply_cancellations(self) -> None:
@@ -232,7 +235,7 @@ class Driver(ABC, Generic[T, S]):
             self._end()
 
     def _catch_up(self) -> None:
-        """Withdraw the requests of callers that have left; give up an inconsistent core. Lock held."""
+        """Abort an inconsistent core, and withdraw the requests in `_cancelled`; the caller holds the lock."""
         if self.core.inconsistent:
             self._abort(None)
         while self._cancelled:
@@ -241,19 +244,19 @@ class Driver(ABC, Generic[T, S]):
                 notify_cancelled(request.future)
 
     def _abort(self, error: Exception | None) -> None:
-        """Fail all callers, because the core cannot go on: none of them hangs. Lock held."""
+        """Fail all requests when the core cannot continue, so that no caller hangs; the caller holds the lock."""
         reason = "an exception of a signal handler struck half-way" if error is None else repr(error)
         logger.error("The batcher failed and ends; its callers get BatcherError", exc_info=error)
         msg = f"the batcher has failed ({reason}): make a new one"
         settled = [(request, Err(BatcherError(msg))) for request in self.core.abort()]
         self._end()
-        try:  # elsewhere: callbacks of futures should not run with the lock held
+        try:  # in another thread, because callbacks of futures should not run with the lock held
             threads.DaemonThread(lambda _: deliver(settled, None), f"{self.name}-failed")
-        except RuntimeError:  # no thread starts now: better here than never
+        except RuntimeError:  # no thread can start: a delivery with the lock held is better than none
             deliver(settled, None)
 
     def _update_wakeup(self, here: Loop | None) -> None:
-        """After an event: wake the driver if it would ask too late, or for nothing. Lock held."""
+        """Wake the driver after an event if it would ask too late, or without need; the caller holds the lock."""
         if self.core.done:
             self._end()
         elif self._next_wakeup != -inf:
@@ -264,23 +267,23 @@ class Driver(ABC, Generic[T, S]):
                 try:
                     self._wake(here)
                 except BaseException:
-                    self._next_wakeup = inf  # nobody comes: the next event tries again
+                    self._next_wakeup = inf  # the wake-up failed: the next event tries again
                     raise
 
     def _decide(self) -> Decision[T, S]:
-        """Ask the core. Lock held."""
+        """Return the decision of the core, or Done after a failure of the core; the caller holds the lock."""
         if self._cancelled or self.core.inconsistent:
             self._catch_up()
         try:
             return self.core.decide(self.clock())
-        except Exception as error:  # noqa: BLE001 - a defect, or what a signal handler has left
+        except Exception as error:  # noqa: BLE001 - a defect, or an inconsistency after a signal handler
             self._abort(error)
             return Done()
 
     def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> bool:
-        """Report the end of a batch and deliver its outcomes. Return whether there is a next one to look for.
+        """Report the end of a batch, deliver its outcomes, and return True if the driver must ask the core again.
 
-        The driver looks for it afterwards, so that callers who come back at once are part of the next batch.
+        The driver asks after the delivery, so that callers that submit again at once are part of the next batch.
         """
         core = self.core
         with self.lock:
@@ -288,21 +291,24 @@ class Driver(ABC, Generic[T, S]):
                 self._catch_up()
             settled = core.finish(batch, verdict, self.clock())
             more = not core.idle or core.closed or self._next_wakeup != inf
-            kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, when the lock is free
+            kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
         deliver(settled, here)
         return more
 
-    def _stop_keeping(self) -> Any:  # noqa: ANN401 - the batcher, which only the driver's type does not name
-        """Refer to the batcher weakly if nothing is left to do; return what may be dropped. Lock held."""
+    def _stop_keeping(self) -> Any:  # noqa: ANN401 - the batcher, whose type is unknown here
+        """Refer to the batcher weakly if no work is left, and return it; the caller holds the lock.
+
+        Return None if there is no change. The caller must release the lock before it drops the batcher.
+        """
         if self._kept is None or not self.core.idle or self._next_wakeup == -inf:
             return None
         kept, self._kept = self._kept, None
         return kept
 
-    # Stopping
+    # Shutdown
 
     def close(self, here: Loop | None, *, force: bool) -> None:
-        """Accept nothing more; with `force`, fail what waits."""
+        """Accept no more items; with `force`, fail waiting ones; raise ReentrantCallError in `process_batch`."""
         refuse_reentrant(self.batcher_id, "stop or close")
         with self.lock:
             self._catch_up()
@@ -314,7 +320,7 @@ class Driver(ABC, Generic[T, S]):
             self._update_wakeup(here)
 
     def abandon(self, here: Loop | None, timeout: float | None) -> bool:
-        """Fail all that has not ended; return whether there ever was anything (in this call or before)."""
+        """Fail all items that are not settled; return True if work was given up, in this call or before."""
         if self.stopped.done():
             return self.core.abandoned
         state = self.describe()
@@ -331,31 +337,34 @@ class Driver(ABC, Generic[T, S]):
         return True
 
     def _end(self) -> None:
-        """Nothing is left to run: let everything end. Lock held; may be called again."""
+        """End the driver when nothing is left to run; may be called again; the caller holds the lock."""
         if not self.stopped.done():
             self._retire()
             self.stopped.set_result(None)
 
     def after_fork(self) -> None:
-        """Start afresh in the child: the threads, and the accepted items, are the parent's."""
+        """Reset the driver in the child of a fork: the threads and the accepted items belong to the parent."""
         was_closed = self.core.closed
         for finalizer in self._finalizers:
-            finalizer.detach()  # what they would end is the parent's
+            finalizer.detach()  # it would end threads of the parent
         self._reset(orphaned=self.options.executor is not None)
         if was_closed:
             self.close(None, force=True)
 
     def at_exit(self) -> concurrent.futures.Future[None] | None:
-        """Begin to serve what was accepted before the interpreter takes the threads away; return the end of it."""
+        """Start to serve the accepted items before the interpreter ends the threads; return the future of the end.
+
+        Return None if the driver has no threads.
+        """
         if not self.own_threads(busy=True):
-            return None  # it lives on somebody else's loop, or not at all
+            return None  # the driver runs on the loop of a caller, or never started
         self.close(None, force=False)
         return self.stopped
 
-    # What it shows
+    # Reports
 
     def describe(self) -> str:
-        """Return the state in one line, without waiting for it to stand still."""
+        """Return the state in one line, without the lock: the numbers may be of different moments."""
         batcher = self._ref()
         kind = self.name if batcher is None else type(batcher).__name__
         state = "stopped" if self.stopped.done() else report.state_of(self.core)
@@ -368,13 +377,13 @@ class Driver(ABC, Generic[T, S]):
             return self.core.stats()
 
     def dispatches(self) -> list[Dispatch]:
-        """Return the last starts of batches, oldest first."""
+        """Return the most recent starts of batches, oldest first."""
         with self.lock:
             self._catch_up()
             return self.core.dispatches()
 
     def dump(self) -> str:
-        """Return the batches that run or hang, for how long and where, with stacks."""
+        """Return a report of the running and stalled batches: seconds since the start, location and stack."""
         with self.lock:
             self._catch_up()
             now = self.clock()
@@ -383,7 +392,7 @@ class Driver(ABC, Generic[T, S]):
 
     @property
     def healthy(self) -> bool:
-        """Whether batches can run: False while so many hang that no other is begun."""
+        """True if batches can start; False while STALLED_LIMIT batches are stalled."""
         return self.core.stalled < STALLED_LIMIT
 
 

@@ -1,9 +1,9 @@
-"""The home loop: the event loop on which the asyncio driver runs, its timer, and moving from one loop to another.
+"""Home loop: the event loop on which the asyncio driver runs, its timer, and the change of the home loop.
 
-The driver lives on the loop of its callers, as long as all come from one. When a caller comes from elsewhere,
-it moves to a loop in a thread of its own, which no caller can close. When its home has ended without it
-(`asyncio.run` once more), it starts on the next caller's loop. Batches that began on a former home stay there,
-and are looked after from the new one.
+The home loop is the loop of the callers, while all of them use the same loop. When a call comes from elsewhere,
+the driver moves to a loop in its own thread, which no caller can close. When the home loop has ended before the
+driver (for example if `asyncio.run` is called again), the driver starts on the loop of the next caller. Batches on
+a former home loop stay there. The driver checks them from the new home loop.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .loops import LONGEST_WAIT, Loop, LoopThread, call_soon_threadsafe
 T = TypeVar("T")
 S = TypeVar("S")
 
-STRAY_SECONDS = 1.0  # how often batches on a former home are looked after
+STRAY_SECONDS = 1.0  # interval between two checks of the batches on a former home loop
 
 
 class HomeLoopDriver(Driver[T, S]):
-    """A driver that lives on an event loop, with one timer."""
+    """Driver that runs on an event loop, with one timer."""
 
     __slots__ = ("_awaitables", "_loop_thread", "_tasks", "_timer", "_timer_at")
 
     def _set_up(self) -> None:
-        # Tasks that will ask the core, or have a batch that did not end yet.
+        # Tasks that will ask the core (None), or that have a batch which has not ended yet.
         self._tasks: dict[asyncio.Task[None], Batch[T] | None] = {}
-        # Awaitables that a sync function has returned, on their way to a loop.
+        # Awaitables that a sync function has returned, each with the loop that will await it.
         self._awaitables: dict[Batch[T], tuple[Loop, Awaitable[Any]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -45,14 +45,14 @@ class HomeLoopDriver(Driver[T, S]):
 
     @abstractmethod
     def _advance(self) -> None:
-        """Do what the core says, until it says Wait. Runs on the home loop."""
+        """Execute the decisions of the core until the decision is Wait; runs on the home loop."""
 
     @abstractmethod
     def _start_awaitable(self, batch: Batch[T]) -> None:
-        """Await what a sync batch function has returned. Runs on the home loop."""
+        """Await the awaitable that a sync batch function has returned; runs on the home loop."""
 
     def _on_home(self, here: Loop | None, callback: Callable[..., object], *args: object) -> None:
-        """Let the home loop call something soon, in a context of its own."""
+        """Schedule a callback on the home loop, in an empty context; do nothing if there is no home loop."""
         if self.home is not None and self.home is here:
             self.home.call_soon(callback, *args, context=Context())
         elif self.home is not None:
@@ -61,7 +61,7 @@ class HomeLoopDriver(Driver[T, S]):
     def _set_timer(self, home: Loop, until: float) -> None:
         if self._timer is not None:
             if self._timer_at <= until < inf:
-                return  # when it rings, the core is asked again: cheaper than a new timer for each item
+                return  # the old timer asks the core again, which costs less than a new timer for each item
             self._timer.cancel()
             self._timer = None
         if until < inf:
@@ -73,19 +73,22 @@ class HomeLoopDriver(Driver[T, S]):
                 self._look_again(home)
 
     def _look_again(self, home: Loop) -> None:
-        """Ask in every turn of the loop until there is memory for a timer. Lock held."""
+        """Ask the core in the next iteration of the loop, because there is no memory for a timer.
+
+        This repeats in every iteration until there is memory. The caller holds the lock.
+        """
         self._next_wakeup = -inf
         try:
             home.call_soon(self._advance, context=Context())
         except MemoryError as error:
-            self._abort(error)  # nobody would ask, so all are told
+            self._abort(error)  # nothing would ask the core, and all callers would hang
 
     def _ring(self) -> None:
-        if asyncio.get_running_loop() is self.home:  # else it was set before a move
+        if asyncio.get_running_loop() is self.home:  # otherwise the timer belongs to a former home loop
             self._timer = None
             self._advance()
 
-    # Living and moving
+    # Choice and change of the home loop
 
     def _move(self, here: Loop | None) -> None:
         if (home := self._choose_home(here)) is not self.home:
@@ -104,21 +107,25 @@ class HomeLoopDriver(Driver[T, S]):
         alive = self.home is not None and self.home.is_running()
         if here is not None and not alive:
             return here
-        # Callers from two places, or from none: a home that none of them can close.
+        # The callers use several loops, or none: choose a loop that none of them can close.
         if self._loop_thread is None:
             self._loop_thread = LoopThread(f"{self.name}-loop")
             self._finally(self._loop_thread.stop_soon)
         return self._loop_thread.loop
 
     def _leave_dead_home(self) -> None:
-        """In a thread of the batcher's own: move if the home has ended under those who still wait. Lock held."""
+        """Change the home loop if it does not run any more while requests still wait.
+
+        Only threads of the batcher call this method. The caller holds the lock.
+        """
         if self.home is None or not self.home.is_running():
             self._move(None)
 
     def _look_after_strays(self) -> None:
-        """See, at once and from time to time, whether batches on a loop that is home no more can still end.
+        """Check the batches on a former home loop: now, and every STRAY_SECONDS while there are any.
 
-        Those whose loop runs no more may never end, and their slots are needed.
+        A batch whose loop does not run any more may never end. It fails with BatchFunctionError, because its slot
+        is needed. An awaitable that waits for such a loop is passed to the home loop.
         """
         home = asyncio.get_running_loop()
         settled: list[Any] = []
@@ -139,7 +146,7 @@ class HomeLoopDriver(Driver[T, S]):
                 if any(loop is not home for loop in elsewhere):
                     home.call_later(STRAY_SECONDS, self._look_after_strays)
         finally:
-            # Their callers are of a loop that is gone, or of one that may run again, or threads.
+            # The callers may be threads, or coroutines of a loop that has ended or that may run again.
             deliver(settled, home)
 
     def leftovers(self, here: Loop | None) -> set[asyncio.Task[None]]:

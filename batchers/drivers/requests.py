@@ -1,4 +1,4 @@
-"""From a call to a request: the user's callbacks run, and the arguments are checked, in the caller."""
+"""Creation of requests: in the caller, the arguments are checked and the callbacks of the user run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,35 @@ T = TypeVar("T")
 
 
 class RequestFactory(Generic[T]):
-    """Makes the requests of one batcher."""
+    """Factory for the requests of one batcher."""
 
     __slots__ = ("_clock", "_options", "_orphaned", "_timeout", "plain")
 
     def __init__(self, options: Options, clock: Callable[[], float], *, orphaned: bool) -> None:
-        """Keep the options. `orphaned`: the process is a fork, and the executor's workers are its parent's."""
+        """Store the options and the clock of the driver.
+
+        `orphaned` means that this process was forked, and that the executor's workers belong to the parent.
+        """
         self._options = options
         self._clock = clock
         self._orphaned = orphaned
         self._timeout = options.chosen_policy.default_timeout if options.timeout is None else options.timeout
-        # Whether a call without a timeout has nothing to ask and to check.
+        # True if a call without a timeout needs no callback, no deadline and no check but that of its priority.
         asks = options.group_by is not None or options.cost is not None or self._timeout is not None
         self.plain = not (asks or orphaned)
 
     def make(self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None) -> Request[T]:
         """Call `group_by` and `cost`, check the arguments, and return a request that was not offered yet.
 
-        Raises OptionError, ItemCostError, what the callbacks raise, and BatcherError in the child of a fork whose
-        executor is the parent's.
+        `timeout` is in seconds; None selects the default of the batcher or of its policy.
+
+        The method raises these errors:
+
+        - OptionError: `timeout` is NaN, or `priority` is not an int.
+        - ItemCostError: the cost of the item is out of range.
+        - TypeError: the group cannot be hashed.
+        - BatcherError: this process is the child of a fork, and the executor belongs to the parent.
+        - Any error of `group_by` or `cost`.
         """
         if self._orphaned:
             msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
@@ -55,6 +65,6 @@ class RequestFactory(Generic[T]):
         group = None
         if options.group_by is not None:
             group = options.group_by(item)
-            hash(group)  # here, in the caller, is the place for its TypeError
+            hash(group)  # raises its TypeError here, in the caller
         cost = 0.0 if options.cost is None else options.cost_of(item)
         return Request(item, group, priority, cost, deadline, future, loop)

@@ -3,16 +3,19 @@
 Theory of operation
 ===================
 
-The workers are leader and followers. A worker asks the core; if the answer is Run, it runs that batch itself,
-so a lone call costs one switch of threads there and one back. At most one idle worker, the leader, waits for
-the time that the core has named, or for an event; the other idle ones, the followers, wait without a timer.
-Before a worker releases the lock to run a batch, it wakes another one if there is something to watch: more
-items and a free slot, or a deadline. Otherwise nobody is woken until the worker has finished; then it asks
-again itself. So with one batch in flight and no deadlines there is one thread, and calls to a busy batcher
-wake nobody.
+The workers use the leader/followers pattern. A worker asks the core for a decision. If the decision is Run, the
+worker runs that batch itself. Therefore a single call costs two thread switches: one to the worker and one back.
 
-Workers refer to the driver, and the driver refers to its batcher weakly while nothing is to be done. When
-nobody refers to the batcher any more, the workers are woken, and end.
+At most one idle worker is the leader. The leader waits for an event, or for the time that the core has returned.
+The other idle workers are followers. Followers wait without a timeout.
+
+Before a worker releases the lock to run a batch, it wakes another worker if one is needed for more items with a
+free slot, or for a deadline. Otherwise, no worker is woken until this worker has finished its batch and asks the
+core again. Therefore, with one batch in flight and no deadlines, there is one thread, and calls to a busy batcher
+wake no thread.
+
+The workers refer to the driver. The driver refers to its batcher weakly while no work is left. When nothing refers
+to the batcher any more, the workers are woken and end.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ S = TypeVar("S")
 
 
 class ThreadingDriver(Driver[T, S]):
-    """Worker threads that ask the core, run batches and deliver."""
+    """Driver whose worker threads ask the core, run batches and deliver outcomes."""
 
     __slots__ = (
         *("_lead", "_follow", "_has_leader", "_followers"),
@@ -48,7 +51,7 @@ class ThreadingDriver(Driver[T, S]):
     )
 
     condition: ClassVar[type[threading.Condition]] = threading.Condition
-    """Subclasses of tests have Conditions of their own."""
+    """Class of the Conditions. Subclasses in tests replace it."""
 
     def _set_up(self) -> None:
         self._lead = self.condition(self.lock)
@@ -56,27 +59,27 @@ class ThreadingDriver(Driver[T, S]):
         self._has_leader = False
         self._followers = 0
         self._workers: set[threads.DaemonThread] = set()
-        self._busy: set[threads.DaemonThread] = set()  # those that run a batch or deliver
-        self._retired: set[threads.DaemonThread] = set()  # those that there were when all were to end
+        self._busy: set[threads.DaemonThread] = set()  # workers that run a batch or deliver outcomes
+        self._retired: set[threads.DaemonThread] = set()  # all workers of the time at which the driver ended
         self._loop_thread: LoopThread | None = None
         self._finally(self._batcher_is_gone)
 
     # Waiting
 
-    def _wake(self, here: Loop | None) -> None:  # noqa: ARG002 - a worker is woken in the same way from everywhere
+    def _wake(self, here: Loop | None) -> None:  # noqa: ARG002 - a worker is woken in the same way from every loop
         if self._has_leader:
-            self._lead.notify_all()  # there is but one; an interrupted notify may have left a waiter that is gone
+            self._lead.notify_all()  # at most one waits, but an interrupted notify may have left an old entry
         elif self._followers:
             self._follow.notify()
-        elif len(self._workers) <= self.core.in_flight + self.core.stalled:  # else one comes back, and will ask
+        elif len(self._workers) <= self.core.in_flight + self.core.stalled:  # otherwise a free worker will ask
             try:
                 if self.is_async:
-                    self._own_loop()  # now, because at the end of a program no thread starts any more
+                    self._own_loop()  # now, because no thread can start during the exit of the interpreter
                 self._workers.add(threads.DaemonThread(self._work, f"{self.name}-worker-{len(self._workers) + 1}"))
             except (RuntimeError, OSError):
                 if not self._workers:
                     raise
-                self._next_wakeup = inf  # those that run will ask when they have finished
+                self._next_wakeup = inf  # the existing workers ask after their batches
 
     def _retire(self) -> None:
         self._retired = set(self._workers)
@@ -86,9 +89,12 @@ class ThreadingDriver(Driver[T, S]):
             self._loop_thread.stop_soon()
 
     def _batcher_is_gone(self) -> None:
-        """Let the workers end, by a thread of its own: the collector may run this in one that holds the lock."""
+        """Wake the workers from a new thread so that they end.
+
+        The garbage collector may call this method in a thread that holds the lock.
+        """
         if self._workers or self._loop_thread is not None:
-            with contextlib.suppress(RuntimeError):  # at the end of the interpreter no thread starts any more
+            with contextlib.suppress(RuntimeError):  # no thread can start during the exit of the interpreter
                 threads.DaemonThread(self._wake_all, f"{self.name}-end")
 
     def _wake_all(self, _: threads.DaemonThread) -> None:
@@ -99,7 +105,10 @@ class ThreadingDriver(Driver[T, S]):
             self._loop_thread.stop_soon()
 
     def own_threads(self, *, busy: bool) -> list[threads.DaemonThread]:
-        """Return the workers, and the thread of the loop."""
+        """Return the workers, including those of the time of the end, and the thread of the loop.
+
+        If `busy` is false, leave out the workers that run a batch or deliver outcomes.
+        """
         with self.lock:
             found = list((self._workers | self._retired) - (set() if busy else self._busy))
             if self._loop_thread is not None:
@@ -107,7 +116,7 @@ class ThreadingDriver(Driver[T, S]):
         return found
 
     def _work(self, me: threads.DaemonThread) -> None:
-        """Do what a worker does, until nobody needs it any more."""
+        """Run batches and deliver outcomes until the worker is not needed any more."""
         while True:
             with self.lock:
                 decision = self._next_decision()
@@ -120,12 +129,15 @@ class ThreadingDriver(Driver[T, S]):
             else:
                 interrupt_batch(decision.batch)
                 deliver(decision.settled, None)
-            del decision  # it holds the items
+            del decision  # it refers to the items
             with self.lock:
                 self._busy.discard(me)
 
     def _next_decision(self) -> Run[T] | Expire[T, S] | None:
-        """Wait until there is something to do. Lock held. None: nobody needs this worker any more."""
+        """Wait for a decision that requires work; return None if the worker is not needed any more.
+
+        The caller holds the lock.
+        """
         while True:
             if self._kept is None and self._ref() is None:
                 return None
@@ -136,11 +148,11 @@ class ThreadingDriver(Driver[T, S]):
             if not isinstance(decision, Wait):
                 if not self._has_leader:
                     self._next_wakeup = inf
-                self._update_wakeup(None)  # before this worker is busy: does anything need a watch?
+                self._update_wakeup(None)  # while this worker is busy, another one may have to watch
                 return decision
             seconds = None
             if self._has_leader:
-                self._update_wakeup(None)  # the leader may wake too late by now
+                self._update_wakeup(None)  # the timeout of the leader may be too late now
             else:
                 self._next_wakeup = decision.until
                 if decision.until < inf:
@@ -149,9 +161,10 @@ class ThreadingDriver(Driver[T, S]):
                 self._wait(seconds)
 
     def _drop_batcher(self) -> bool:
-        """Release the lock to drop the batcher, if nothing is left to do; return whether that was so. Lock held.
+        """Drop the strong reference to the batcher if no work is left; return True if it was dropped.
 
-        What is collected with a batcher is the user's, and must not meet the lock.
+        The caller holds the lock. The lock is released during the drop, because the collection of the batcher may
+        collect objects of the user, whose finalizers must not run with the lock held.
         """
         kept = self._stop_keeping()
         if kept is None:
@@ -164,9 +177,10 @@ class ThreadingDriver(Driver[T, S]):
         return True
 
     def _wait(self, seconds: float | None) -> None:
-        """Wait: as the leader, for so many seconds, if there is none; else as a follower. Lock held.
+        """Wait as the leader for up to `seconds` (None: no limit), or without a limit as a follower.
 
-        Where there is no memory for the lock that a wait needs, wait without: others come in meanwhile.
+        The worker becomes the leader if there is none. The caller holds the lock. If memory is too short for the
+        lock that a wait needs, sleep for RETRY_SECONDS instead, with the driver's lock released for other threads.
         """
         leads = not self._has_leader
         try:
@@ -189,11 +203,11 @@ class ThreadingDriver(Driver[T, S]):
     # Running batches
 
     def _run(self, batch: Batch[T]) -> None:
-        """Run a batch in this thread and deliver its outcomes. Lock not held."""
+        """Run a batch in this thread, and deliver its outcomes; the caller does not hold the lock."""
         verdict: Verdict[Any]
         try:
             verdict = judge(self._evaluate(batch), len(batch.requests))
-        except BaseException as error:  # noqa: BLE001 - promise 6: whatever it is, it goes to the callers
+        except BaseException as error:  # noqa: BLE001 - promise 6: every exception goes to the callers
             verdict = Failed(without_this_frame(error))
         self._finish(batch, verdict, None)
 
@@ -208,10 +222,13 @@ class ThreadingDriver(Driver[T, S]):
         return self._await(batch, result) if isawaitable(result) else result
 
     def _await(self, batch: Batch[T], work: Any) -> object:  # noqa: ANN401 - items for an async function, or an awaitable
-        """Run an async batch function, or what a sync one has left to await, on the batcher's own loop."""
+        """Run an async batch function, or the awaitable that a sync one returned, on the batcher's loop thread.
+
+        Raises BatcherStoppedError if the driver has ended since the batch started.
+        """
         with self.lock:
             if self.stopped.done():
-                getattr(work, "close", bool)()  # an awaitable that nobody waits for
+                getattr(work, "close", bool)()  # an awaitable that will not be awaited
                 msg = "the batcher was stopped while the batch ran"
                 raise BatcherStoppedError(msg)
             loop_thread = self._own_loop()
@@ -224,7 +241,7 @@ class ThreadingDriver(Driver[T, S]):
                 return await (self.process_batch(work) if self.is_async else work), None
             except BaseException as error:
                 if isinstance(error, GeneratorExit) and running_loop() is not loop:
-                    raise  # the loop is gone, and this coroutine is collected
+                    raise  # the loop has ended, and the garbage collector closes this coroutine
                 return None, error
             finally:
                 scope.active = False
@@ -235,10 +252,13 @@ class ThreadingDriver(Driver[T, S]):
         try:
             raise error
         finally:
-            del error  # it holds this frame
+            del error  # breaks a cycle: the traceback of the error refers to this frame
 
     def _own_loop(self) -> LoopThread:
-        """Return the loop for async batch functions. Lock held."""
+        """Return the thread with the loop for async batch functions; start it if needed.
+
+        The caller holds the lock. Raises RuntimeError or OSError if it cannot start.
+        """
         if self._loop_thread is None:
             self._loop_thread = LoopThread(f"{self.name}-loop")
         return self._loop_thread

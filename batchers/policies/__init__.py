@@ -1,6 +1,7 @@
-"""Pure: the policies, which decide when a batch that could still grow is dispatched.
+"""The policies, which decide when a batch is dispatched that could still grow.
 
-Some of them learn from earlier batches. The package imports `errors`, and no module of the standard library that
-gives access to a clock, a thread, an event loop or random numbers. A policy does not depend on the core: it
-receives numbers and returns times. Start reading with `base`.
+`base` says what a policy and its rule are; start there. `greedy`, `window` and `adaptive` are the policies.
+`cohort`, `cost_model` and `speed_up` are what `adaptive` and `concurrency="auto"` learn from. All modules are
+pure: they use no clock, thread, event loop or random numbers. They import `errors` only: a policy gets numbers
+and returns times.
 """

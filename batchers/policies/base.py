@@ -11,11 +11,8 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal, TypeAlias, get_args
-
-from batchers.errors import OptionError
 
 Reason: TypeAlias = Literal[
     "full", "cost", "idle_slot", "window", "cohort", "spacing", "deadline", "drain", "bisect"
@@ -123,76 +120,3 @@ class Policy(ABC):
     def default_timeout(self) -> float | None:
         """The timeout in seconds of calls that have none, in a batcher without `timeout`; None: no limit."""
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Greedy(Policy):
-    """Dispatch at once: a free slot takes the items that wait.
-
-    Items accumulate while every slot is busy, so batches grow with the load. An idle batcher answers a single item
-    without delay. With one batch in flight and independent callers, no waiting rule has a mean latency lower by
-    more than 0.7 % (Deb and Serfozo 1973 give the optimal control limit).
-    """
-
-    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
-        """Return a rule that holds no batch."""
-        return _AtOnce()
-
-
-class _AtOnce(Rule):
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.reason = "idle_slot"
-
-    def hold(  # noqa: PLR0917
-        self,
-        waiting: int,  # noqa: ARG002
-        others: int,  # noqa: ARG002
-        oldest: float,  # noqa: ARG002
-        deadline: float,  # noqa: ARG002
-        accepted: int,  # noqa: ARG002
-        now: float,  # noqa: ARG002
-    ) -> float:
-        return -inf
-
-
-@dataclass(frozen=True, slots=True)
-class Window(Policy):
-    """Hold a batch until it is full or its oldest item has waited `seconds`.
-
-    `seconds` is a finite number, 0 or more; any other value raises OptionError. 0 is the same as `Greedy()`. Later
-    arrivals never postpone the dispatch.
-    """
-
-    seconds: float
-
-    def __post_init__(self) -> None:
-        """Raise OptionError if `seconds` is not a finite number, 0 or more."""
-        value: object = self.seconds
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-            msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
-            raise OptionError(msg)
-
-    def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
-        """Return a rule that holds each batch until the window of its oldest item ends."""
-        return _ToTheEnd(self.seconds)
-
-
-class _ToTheEnd(Rule):
-    __slots__ = ("_seconds",)
-
-    def __init__(self, seconds: float) -> None:
-        self.reason = "window"
-        self._seconds = seconds
-
-    def hold(  # noqa: PLR0917
-        self,
-        waiting: int,  # noqa: ARG002
-        others: int,  # noqa: ARG002
-        oldest: float,
-        deadline: float,  # noqa: ARG002
-        accepted: int,  # noqa: ARG002
-        now: float,  # noqa: ARG002
-    ) -> float:
-        return oldest + self._seconds

@@ -17,7 +17,7 @@ COROUTINES = {
     "threading-sync": "threading-floor",
     "threading-async": "",
 }
-"""Sides and their floors. The floors call the function as the backend does by nature; the other kind has none."""
+"""Sides and their floors. The floor is measured only for each backend's native function type."""
 
 THREADS = {
     "floor": "",

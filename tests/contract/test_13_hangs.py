@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchers import Batcher, BatchTimeoutError, create_batcher
-from batchers.core.admission import STALLED_LIMIT
+from batchers.core.refusals import STALLED_LIMIT
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
+import inspect
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +19,10 @@ from batchers import (
     Batcher,
     BatcherError,
     BatcherOptions,
+    BatcherStats,
+    Dispatch,
     Greedy,
+    HistogramSnapshot,
     OptionError,
     Options,
     ThreadingBatcher,
@@ -284,3 +290,14 @@ def test_both_are_batchers() -> None:
     """One interface."""
     assert issubclass(ThreadingBatcher, Batcher)
     assert issubclass(AsyncioBatcher, Batcher)
+
+
+@pytest.mark.parametrize(
+    "kind", [Options, BatcherStats, HistogramSnapshot, Dispatch], ids=lambda kind: kind.__name__
+)
+def test_help_explains_each_field(kind: type[Any]) -> None:
+    """Literals under fields are invisible in `help`: the docstring of the class has a paragraph for each."""
+    names = getattr(kind, "_fields", None) or [field.name for field in dataclasses.fields(kind)]
+    shown = inspect.getdoc(kind) or ""
+    for name in names:
+        assert re.search(rf"^{name}\n    \S", shown, re.MULTILINE), name

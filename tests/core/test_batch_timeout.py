@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from batchers import Adaptive, BatchTimeoutError, Options
-from batchers.core.admission import STALLED_LIMIT
 from batchers.core.decisions import Batch, Done, Expire, Run, Wait
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Failed
+from batchers.core.refusals import STALLED_LIMIT
 
 HOPELESS = (
     "4 calls of process_batch hang, and no other is begun until one returns: "

@@ -10,8 +10,9 @@ from batchers import Adaptive, Options
 from batchers.core.group_queue import Request
 from batchers.core.groups import Groups
 from batchers.policies.adaptive import AdaptiveRule
-from batchers.policies.base import Greedy, Rule
+from batchers.policies.base import Rule
 from batchers.policies.cohort import FIRST_PAUSE
+from batchers.policies.greedy import Greedy
 
 
 def rule(

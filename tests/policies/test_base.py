@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batchers.errors import OptionError
-from batchers.policies.base import Greedy, Window
+from batchers.policies.greedy import Greedy
+from batchers.policies.window import Window
 
 
 def test_what_knows_nothing() -> None:
