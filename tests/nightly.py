@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.support import guard
 from tests.support.children import ROOT, child
 
 LOOPS = 4
@@ -127,6 +128,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10, help="how often a run is killed")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which runs are killed")
     chosen = parser.parse_args()
+    guard.watch(leads=False)  # whatever it starts ends with it
     good = [run(*NIGHT[number]) for number in chosen.runs]
     good += [kill(number, chosen.seed) for number in range(chosen.kills)]
     return 0 if all(good) else 1
