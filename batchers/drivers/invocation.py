@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar
 from itertools import count
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Batch
 from batchers.errors import BatchFunctionError, ReentrantCallError
@@ -32,7 +32,7 @@ class BatchScope:
 
     __slots__ = ("active", "batcher_id")
 
-    def __init__(self, batcher_id: int) -> None:
+    def __init__(self, batcher_id: BatcherId) -> None:
         """Store the identifier of the batcher whose function runs."""
         self.batcher_id = batcher_id
         self.active = True  # False after the end of the batch: tasks that outlive the batch keep its context
@@ -43,16 +43,16 @@ current_scope = _scope.get
 """Return the scope of the current context, or None outside of `process_batch`."""
 _ids = count(1)
 
-
-def new_batcher_id() -> int:
-    """Return a number that identifies one batcher in this process.
-
-    An executor passes the number to the process in which it runs a call of the batcher.
-    """
-    return next(_ids)
+BatcherId: TypeAlias = tuple[int, int]
+"""The process in which a batcher was made, and its number there."""
 
 
-def enter_scope(batcher_id: int) -> BatchScope:
+def new_batcher_id() -> BatcherId:
+    """Return an identifier that no other batcher has, in this process or in those that it sends batches to."""
+    return os.getpid(), next(_ids)
+
+
+def enter_scope(batcher_id: BatcherId) -> BatchScope:
     """Mark the current context as running `process_batch` of this batcher, and return the scope.
 
     The mark is valid until the attribute `active` of the scope is set to False.
@@ -62,7 +62,7 @@ def enter_scope(batcher_id: int) -> BatchScope:
     return scope
 
 
-def refuse_reentrant(batcher_id: int, call: str) -> None:
+def refuse_reentrant(batcher_id: BatcherId, call: str) -> None:
     """Raise ReentrantCallError if the current context runs `process_batch` of this batcher."""
     scope = _scope.get()
     if scope is not None and scope.active and scope.batcher_id == batcher_id:
@@ -73,7 +73,7 @@ def refuse_reentrant(batcher_id: int, call: str) -> None:
         raise ReentrantCallError(msg)
 
 
-def invoke(batcher_id: int, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
+def invoke(batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
     """Call a sync `process_batch` in an empty context, so that it sees no context variables of any caller.
 
     This is a plain function of the module, so that it can be pickled for another process.
@@ -81,7 +81,7 @@ def invoke(batcher_id: int, function: Callable[[list[Any]], Any], items: list[An
     return Context().run(_run_in_scope, batcher_id, function, items)
 
 
-def _run_in_scope(batcher_id: int, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
+def _run_in_scope(batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
     scope = enter_scope(batcher_id)
     try:
         return function(items)
@@ -89,7 +89,7 @@ def _run_in_scope(batcher_id: int, function: Callable[[list[Any]], Any], items: 
         scope.active = False
 
 
-def invoke_here(batcher_id: int, function: Callable[[list[Any]], Any], batch: Batch[Any]) -> Any:  # noqa: ANN401
+def invoke_here(batcher_id: BatcherId, function: Callable[[list[Any]], Any], batch: Batch[Any]) -> Any:  # noqa: ANN401
     """Call a sync `process_batch` in this thread, and store the identifier of the thread in the batch."""
     batch.where = threading.get_ident()
     return invoke(batcher_id, function, batch.items)
@@ -161,7 +161,10 @@ def _frame_of(ident: int) -> FrameType | None:
 
 
 def send(
-    executor: concurrent.futures.Executor, batcher_id: int, function: Callable[[list[Any]], Any], items: list[Any]
+    executor: concurrent.futures.Executor,
+    batcher_id: BatcherId,
+    function: Callable[[list[Any]], Any],
+    items: list[Any],
 ) -> concurrent.futures.Future[Any]:
     """Submit `invoke` with this function to an executor, and return the future.
 

@@ -7,6 +7,7 @@ import contextvars
 import os
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import count
 from multiprocessing import get_context
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchers import (
     ThreadingBatcher,
     create_batcher,
 )
+from batchers.drivers import invocation
 from tests.conftest import Make
 from tests.support.children import in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
@@ -168,6 +170,20 @@ async def test_process_pool(processes: Executor, backend: str) -> None:
     async with create_batcher(backend, local, executor=processes) as batcher:
         (error,) = await outcomes(batcher.process(1))
         assert "local" in str(error)  # pickle's own words
+
+
+def through_another(items: list[int]) -> list[int]:
+    """Call another batcher, the first one of this process: it is not the one that runs this."""
+    with ThreadingBatcher[int, int](list) as other:
+        return [other.call(item) for item in items]
+
+
+async def test_a_batcher_in_a_process_of_a_pool(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never taken for the batcher whose function runs there, which would be refused as reentrant."""
+    monkeypatch.setattr(invocation, "_ids", count(1))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        async with create_batcher(backend, through_another, executor=executor) as batcher:
+            assert await batcher.process(7) == 7
 
 
 async def test_executor_that_is_shut_down(make: Make, gate: Gate) -> None:
