@@ -26,7 +26,7 @@ from .loops import LONGEST_WAIT, Loop, LoopThread, call_soon_threadsafe
 T = TypeVar("T")
 S = TypeVar("S")
 
-STRAY_SECONDS = 1.0  # interval between two checks of the batches on a former home loop
+FORMER_HOME_SECONDS = 1.0  # interval between two checks of the batches on a former home loop
 
 
 class HomeLoopDriver(Driver[T, S]):
@@ -98,7 +98,7 @@ class HomeLoopDriver(Driver[T, S]):
             self._timer = None
             self._next_wakeup = inf
             if self._tasks or self._awaitables:
-                call_soon_threadsafe(home, self._look_after_strays)
+                call_soon_threadsafe(home, self._check_former_homes)
             if not self.core.idle:
                 self._next_wakeup = -inf
                 call_soon_threadsafe(home, self._advance)
@@ -121,8 +121,8 @@ class HomeLoopDriver(Driver[T, S]):
         if self.home is None or not self.home.is_running():
             self._move(None)
 
-    def _look_after_strays(self) -> None:
-        """Check the batches on a former home loop: now, and every STRAY_SECONDS while there are any.
+    def _check_former_homes(self) -> None:
+        """Check the batches on a former home loop: now, and every FORMER_HOME_SECONDS while there are any.
 
         A batch whose loop does not run any more may never end. It fails with BatchFunctionError, because its slot
         is needed. An awaitable that waits for such a loop is passed to the home loop.
@@ -144,7 +144,7 @@ class HomeLoopDriver(Driver[T, S]):
                 elsewhere = [task.get_loop() for task, batch in list(self._tasks.items()) if batch is not None]
                 elsewhere += [loop for loop, _ in self._awaitables.values()]
                 if any(loop is not home for loop in elsewhere):
-                    home.call_later(STRAY_SECONDS, self._look_after_strays)
+                    home.call_later(FORMER_HOME_SECONDS, self._check_former_homes)
         finally:
             # The callers may be threads, or coroutines of a loop that has ended or that may run again.
             deliver(settled, home)
