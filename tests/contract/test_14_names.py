@@ -38,7 +38,7 @@ PRIVATE_ONCE = frozenset(
 _abandon _admit _advance _after_fork _armed _ask_next _at_exit _await _begin _begin_task _checked_cost _clock
 _close _collapse _complete _condition _core _cost _crew _decide _end _end_of _ended _evaluate _finalizers
 _finally _find_home _finish _function _group_by _hand_over _home _is_async _leave _leave_dead_home _left
-_leftovers _lock _check_former_homes _look_again _loop_of_its_own _loop_thread _mark _move _next_batch _on_home
+_leftovers _lock _look_after_strays _look_again _loop_of_its_own _loop_thread _mark _move _next_batch _on_home
 _options _orphaned _own_workers _rearm _rests _retire _ring _run _seconds_to _seconds_to_end_threads _set_timer
 _settle_in _settle_on _start _start_rest _start_task _stopped _sweep _sweep_later _sweeping _take _task_name
 _tasks _threads _ticket _tidy _timeout _timer _timer_at _wake _withdraw _withdraw_anywhere _work _workers
