@@ -78,6 +78,8 @@ class Core(State[T, S]):
         comparison of groups raises.
         """
         count = len(requests)
+        if count == 1:
+            return self.offer_one(requests[0], now)
         if self.closed or self.queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(count)
         if self._rule.learns:
