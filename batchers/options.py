@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, TypeAlias, TypedDict
 
+from .checks import as_float, positive, whole_number
 from .errors import ItemCostError, OptionError
 from .policies.adaptive import Adaptive
 from .policies.base import Policy, Rule
@@ -101,13 +102,12 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check each option, then the options that depend on each other; raise OptionError for the first error."""
-        _whole("max_batch_size", self.max_batch_size)
+        for option in ("max_batch_size", "max_queue_size"):
+            self._set(option, whole_number(option, getattr(self, option)))
         if self.concurrency != "auto":
-            _whole("concurrency", self.concurrency, 'or "auto"')
-        _whole("max_queue_size", self.max_queue_size)
-        _positive("timeout", self.timeout)
-        _positive("batch_timeout", self.batch_timeout)
-        _positive("max_batch_cost", self.max_batch_cost)
+            self._set("concurrency", whole_number("concurrency", self.concurrency, 'or "auto"'))
+        for option in ("timeout", "batch_timeout", "max_batch_cost"):
+            self._set(option, positive(option, getattr(self, option)))
         _kind("policy", self.policy, (Greedy, Window, Adaptive), "Greedy(), Window(seconds) or Adaptive()")
         _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
         _kind("name", self.name, str, "a str")
@@ -124,10 +124,14 @@ class Options:
                 msg = "max_queue_time is short for policy=Window(...): give one of the two"
                 raise OptionError(msg)
             try:
-                Window(self.max_queue_time)
+                self._set("max_queue_time", Window(self.max_queue_time).seconds)
             except OptionError as error:
                 msg = f"max_queue_time: {error}"
                 raise OptionError(msg) from None
+
+    def _set(self, option: str, value: float | None) -> None:
+        """Store a number as the int or float that it stands for; the class is frozen for everybody else."""
+        object.__setattr__(self, option, value)
 
     def cost_of(self, item: Any) -> float:  # noqa: ANN401 - the type is the user's
         """Return the cost of an item: the result of `cost`, or 0 if there is no cost function.
@@ -136,9 +140,10 @@ class Options:
         """
         if self.cost is None or self.max_batch_cost is None:
             return 0.0
-        cost = self.cost(item)
-        if not 0 <= cost < inf:
-            msg = f"the cost of an item must be a finite number, 0 or more, not {cost!r}: correct cost()"
+        found: object = self.cost(item)
+        cost = as_float(found)
+        if cost is None or not 0 <= cost < inf:
+            msg = f"the cost of an item must be a finite number, 0 or more, not {found!r}: correct cost()"
             raise ItemCostError(msg)
         if cost > self.max_batch_cost:
             msg = (
@@ -182,21 +187,6 @@ class Options:
 
 def _limit(value: int) -> int:
     return sys.maxsize if value == -1 else value
-
-
-def _whole(option: str, value: object, also: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
-        more = f", {also}" if also else ""
-        msg = f"{option} must be a whole number, 1 or more, or -1 for no limit{more}, not {value!r}"
-        raise OptionError(msg)
-
-
-def _positive(option: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        msg = f"{option} must be a number above 0, or None for no limit, not {value!r}"
-        raise OptionError(msg)
 
 
 def _callable(option: str, value: object) -> None:

@@ -18,6 +18,7 @@ LIBRARY = sorted(PACKAGE.rglob("*.py"))
 # What each room may import: itself, and what stands before it. Between those of one line, nothing.
 FLOORS = [
     {"errors"},
+    {"checks"},
     {"policies"},
     {"options", "stats"},
     {"core"},

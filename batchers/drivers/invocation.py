@@ -139,7 +139,8 @@ def _renew_frames_lock() -> None:
     _frames_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_frames_lock)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_renew_frames_lock)
 
 
 def _frame_of(ident: int) -> FrameType | None:

@@ -57,5 +57,6 @@ def _at_exit() -> None:
     concurrent.futures.wait([end for end in ends if end is not None], EXIT_SECONDS)
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf, isnan
 from typing import Generic, TypeVar
 
+from batchers.checks import as_float, as_int
 from batchers.core.group_queue import Request
 from batchers.errors import BatcherError, OptionError
 from batchers.options import Options
@@ -53,18 +54,28 @@ class RequestFactory(Generic[T]):
             timeout = self._timeout
         if timeout is None:
             deadline = inf
-        elif isnan(timeout):
-            msg = f"timeout must be a number of seconds, not {timeout!r}"
-            raise OptionError(msg)
         else:
-            deadline = self._clock() + timeout
-        if type(priority) is not int:
+            seconds = as_float(timeout)
+            if seconds is None or isnan(seconds):
+                msg = f"timeout must be a number of seconds, not {timeout!r}"
+                raise OptionError(msg)
+            deadline = self._clock() + seconds
+        rank = as_int(priority)
+        if rank is None:
             msg = f"priority must be a whole number, not {priority!r}"
             raise OptionError(msg)
         options = self._options
         group = None
         if options.group_by is not None:
             group = options.group_by(item)
-            hash(group)  # raises its TypeError here, in the caller
+            _check_hashable(group)  # raises its TypeError here, in the caller
         cost = 0.0 if options.cost is None else options.cost_of(item)
-        return Request(item, group, priority, cost, deadline, future, loop)
+        return Request(item, group, rank, cost, deadline, future, loop)
+
+
+def _check_hashable(group: object) -> None:
+    try:
+        hash(group)
+    except TypeError as error:
+        msg = f"group_by returned {group!r}: {error}; return something hashable, such as a str, an int or a tuple"
+        raise TypeError(msg) from error

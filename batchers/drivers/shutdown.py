@@ -8,6 +8,7 @@ import threading
 from math import inf
 from typing import Any
 
+from batchers.checks import as_float
 from batchers.errors import BatcherError, OptionError
 
 from .driver import Driver
@@ -71,10 +72,11 @@ def _end_of(driver: Driver[Any, Any], timeout: float | None) -> float:
     """
     if timeout is None:
         return inf
-    if not timeout >= 0:
+    seconds = as_float(timeout)
+    if seconds is None or not seconds >= 0:
         msg = f"timeout must be a number of seconds, 0 or more, or None, not {timeout!r}"
         raise OptionError(msg)
-    return driver.clock() + timeout if timeout < threading.TIMEOUT_MAX else inf
+    return driver.clock() + seconds if seconds < threading.TIMEOUT_MAX else inf
 
 
 def _seconds_to(driver: Driver[Any, Any], end: float) -> float | None:

@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from batchers.checks import as_float, seconds
 from batchers.errors import OptionError
 
 from .base import Policy, Reason, Rule
@@ -68,16 +69,16 @@ class Adaptive(Policy):
 
     def __post_init__(self) -> None:
         """Raise OptionError if a value is out of range."""
-        value: object = self.max_hold
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-            msg = f"max_hold must be a finite number of seconds, 0 or more, not {value!r}"
-            raise OptionError(msg)
-        target: object = self.latency_target
-        if target is None:
+        object.__setattr__(self, "max_hold", seconds("max_hold", self.max_hold))
+        if self.latency_target is None:
             return
-        if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target < inf:
-            msg = f"latency_target must be a finite number of seconds above 0, or None, not {target!r}"
+        target = as_float(self.latency_target)
+        if target is None or not 0 < target < inf:
+            msg = (
+                f"latency_target must be a finite number of seconds above 0, or None, not {self.latency_target!r}"
+            )
             raise OptionError(msg)
+        object.__setattr__(self, "latency_target", target)
 
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:
         """Return a rule without any observations."""

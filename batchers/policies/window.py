@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
-from batchers.errors import OptionError
+from batchers.checks import seconds
 
 from .base import Policy, Rule
 
@@ -22,10 +21,7 @@ class Window(Policy):
 
     def __post_init__(self) -> None:
         """Raise OptionError if `seconds` is not a finite number, 0 or more."""
-        value: object = self.seconds
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < inf:
-            msg = f"the window must be a finite number of seconds, 0 or more, not {value!r}"
-            raise OptionError(msg)
+        object.__setattr__(self, "seconds", seconds("the window", self.seconds))
 
     def rule(self, max_batch_size: int, concurrency: int, timeout: float | None = None) -> Rule:  # noqa: ARG002
         """Return a rule that holds each batch until the window of its oldest item ends."""

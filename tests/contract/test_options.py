@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import enum
 import inspect
 import math
 import pickle
 import re
+import sys
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from batchers import (
+    Adaptive,
     AsyncioBatcher,
     Batcher,
     BatcherError,
@@ -23,6 +29,7 @@ from batchers import (
     Dispatch,
     Greedy,
     HistogramSnapshot,
+    ItemCostError,
     OptionError,
     Options,
     ThreadingBatcher,
@@ -30,6 +37,7 @@ from batchers import (
     batched,
     create_batcher,
 )
+from tests.support.children import run
 from tests.support.gate import Gate
 
 BAD: dict[str, list[Any]] = {
@@ -301,3 +309,54 @@ def test_help_explains_each_field(kind: type[Any]) -> None:
     shown = inspect.getdoc(kind) or ""
     for name in names:
         assert re.search(rf"^{name}\n    \S", shown, re.MULTILINE), name
+
+
+def same(items: list[int]) -> list[int]:
+    """Return them."""
+    return items
+
+
+class Rank(enum.IntEnum):
+    """Priorities with names."""
+
+    LOW, HIGH = 1, 2
+
+
+async def test_whatever_says_that_it_is_a_number(backend: str) -> None:
+    """By `__index__` or `__float__`: integers and floats of numpy, fractions, enumerations."""
+    numbers: dict[str, Any] = {
+        "max_batch_size": np.int64(2),
+        "concurrency": np.uint8(1),
+        "max_queue_size": Rank.HIGH,
+        "max_queue_time": Fraction(1, 1000),
+        "timeout": np.float32(60),
+        "batch_timeout": Decimal(60),
+        "cost": lambda _: np.float32(0.5),
+        "max_batch_cost": np.int8(1),
+    }
+    batcher: Any = create_batcher(backend, same, **numbers)
+    assert await batcher.process(1, priority=Rank.HIGH, timeout=np.float32(60)) == 1
+    assert await batcher.process(1, priority=np.int64(3), timeout=Fraction(60)) == 1
+    await batcher.stop(timeout=np.float64(60))
+    half: Any = Fraction(1, 2)
+    one: Any = Decimal(1)
+    options = Options(policy=Adaptive(max_hold=half, latency_target=one), timeout=np.float64(2))
+    assert repr(options.policy) == "Adaptive(max_hold=0.5, latency_target=1.0)"
+    assert type(options.timeout) is float
+
+
+@pytest.mark.parametrize("cost", ["much", None, True, 1j, math.nan, -1, [1.0, 2.0]], ids=repr)
+def test_a_cost_that_is_no_number(backend: str, cost: Any) -> None:
+    """The error names the option."""
+    with (
+        create_batcher(backend, same, cost=lambda _: cost, max_batch_cost=1) as batcher,
+        pytest.raises(ItemCostError, match=r"correct cost\(\)"),
+    ):
+        batcher.submit(1)
+
+
+def test_import_where_there_are_no_forks() -> None:
+    """As on Windows."""
+    code = "import os; del os.register_at_fork; import batchers"
+    ended = run([sys.executable, "-c", code])
+    assert (ended.returncode, ended.stderr) == (0, "")
