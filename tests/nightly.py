@@ -1,9 +1,9 @@
 """Is the test-suite green on a busy machine, and does it leave nothing? `make nightly` asks.
 
-It takes one to three hours. It runs `make test` and `make test-faults` ten times: four times alone, three times
-beside busy loops, and three times beside them with `nice -n 19`. Then it kills a running `make test` ten times,
-at random moments, with SIGKILL: make, pytest, or the whole process group. It prints a line for each, and ends
-with status 1 if one of them is not as it should be.
+It takes more than an hour and a half. It runs `make test` and `make test-faults` ten times: four times alone,
+three times beside busy loops, and three times beside them with `nice -n 19`. Then it kills a running `make
+test` ten times, at random moments, with SIGKILL: make, pytest, or the whole process group. It prints a line for
+each, and ends with status 1 if one of them is not as it should be.
 
 The loops are in a session of their own, as another user's programs are. Linux shares the processors among
 sessions first (autogroup). Without that, or in the same session, `nice -n 19` beside two busy loops on each
