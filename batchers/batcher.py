@@ -61,10 +61,13 @@ class Batcher(ABC, Generic[T, S]):
     5. The cancellation of a call permanently removes a queued item, and never affects other items.
     6. A failing batch fails its own items only, and the next batch runs. `on_error="bisect"` finds the items
        that fail and serves the rest. Each caller gets its own copy of the exception, of the same type, with the
-       original as cause. Callers get `BatchFunctionError` for StopIteration and for exceptions that are no
-       `Exception` (SystemExit, KeyboardInterrupt, CancelledError, GeneratorExit).
-    7. Wrong results (too few, too many, None, dict, set, str, bytes, generator, scalar) raise
-       `BatchResultError`. No caller ever gets the result of another item.
+       original as cause. The frames of the original are cleared, so that no caller holds the item of another one;
+       file, line and text stay. A failed batch is logged once, also if nobody waits for it. Callers get
+       `BatchFunctionError` for StopIteration and for exceptions that are no `Exception` (SystemExit,
+       KeyboardInterrupt, CancelledError, GeneratorExit).
+    7. Wrong results raise `BatchResultError` at every batch size: too few, too many, None, text, scalars,
+       generators, mappings, sets, and whatever holds columns instead of rows (a tuple, a named tuple, a data
+       frame). `process_batch` lists them all. No caller ever gets the result of another item.
     8. The queue is bounded. At the bound a call fails at once with `QueueFullError`, which carries
        `retry_after`. A call without an answer at the end of its timeout fails with `DeadlineExceededError`, by
        its own timer. An item that is still queued then never runs.
@@ -148,6 +151,25 @@ class Batcher(ABC, Generic[T, S]):
         """Return one result for each item of `batch`, in the same order.
 
         Override this method, sync or async, or pass a function. The function may keep or change the list.
+
+        The elements of the returned value are its rows: element n is the result of item n. These values are valid:
+
+        - a list, and any other sequence but a tuple or text: deque, range, array.array;
+        - an array with one dimension or more, of numpy, torch, TensorFlow or JAX: its first axis is the items;
+        - a Series of pandas or polars, an array of pyarrow.
+
+        These values hold columns, one value for all items, or no order. They fail the batch with BatchResultError
+        at every batch size:
+
+        - a tuple, a named tuple, a return type of torch (`torch.max(x, dim=1)`): return `list(zip(means, stds))`;
+        - a data frame or table: return its rows;
+        - a mapping, a view of one, a set;
+        - str, bytes, bytearray, memoryview;
+        - a generator or other iterator, a scalar, an array without dimensions, None;
+        - more or fewer elements than items.
+
+        An element that is an exception fails its item only. So does an exception class, or a coroutine, with
+        BatchResultError.
         """
         function = self.__batchers_driver.function
         if function is None:

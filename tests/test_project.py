@@ -258,6 +258,48 @@ def test_examples_work(file: Path, number: int) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+PERMUTED = """
+import asyncio, atexit, itertools
+from batchers.drivers.driver import Driver
+
+called = []
+plain = Driver.process_batch.fget
+
+def recording(driver):
+    function = plain(driver)
+    def record(items):
+        called.append((function, list(items)))
+        return function(items)
+    return record
+
+def rows(function, items):
+    found = function(list(items))
+    return asyncio.run(found) if asyncio.iscoroutine(found) else found
+
+def check():
+    assert called, "the example runs no batch"
+    for function, items in called:
+        straight = rows(function, items)
+        for n in range(min(len(items), 5)):
+            assert rows(function, items[n:] + items[:n]) == straight[n:] + straight[:n], function
+        assert rows(function, items[::-1]) == straight[::-1], function
+
+Driver.process_batch = property(recording)
+atexit.register(check)
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [(file, number) for file in DOCUMENTS for number in range(len(examples(file)))],
+    ids=lambda value: value.stem if isinstance(value, Path) else str(value),
+)
+def test_examples_mix_up_nobody(file: Path, number: int) -> None:
+    """A batch function of a document gives each item its own result, whatever the order of the items."""
+    ended = run([sys.executable, "-c", PERMUTED + examples(file)[number]])
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_the_tests_that_documents_name() -> None:
     """They exist."""
     defined = {

@@ -8,16 +8,18 @@ This module is pure.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import ItemsView, Mapping, ValuesView
 from collections.abc import Set as AbstractSet
+from types import CoroutineType
 from typing import Any, TypeAlias, TypeVar
 
-from batchers.errors import FOR_NO_CALLER, BatchFunctionError, BatchResultError
+from batchers.errors import BatchResultError
+
+from .exceptions import own_copy, release_frames
 
 S = TypeVar("S")
 
-_NO_SEQUENCES = (str, bytes, bytearray, memoryview, Mapping, AbstractSet)
+RULE = "return a list (or an array) with one result for each item, in the order of the items"
 
 
 class Err:
@@ -40,7 +42,8 @@ class Failed:
     __slots__ = ("cause",)
 
     def __init__(self, cause: BaseException) -> None:
-        """Store the exception that ended the batch."""
+        """Store the exception that ended the batch, without the local variables of its frames."""
+        release_frames(cause)
         self.cause = cause
 
     @property
@@ -57,103 +60,73 @@ Outcome: TypeAlias = S | Err
 Verdict: TypeAlias = list[S | Err] | Failed
 
 
+_TEXTS = (str, bytes, bytearray, memoryview)
+_SPECIAL = (BaseException, type, CoroutineType)
+"""Types of elements that may fail an item."""
+
+
 def judge(result: object, count: int) -> Verdict[Any]:
     """Return the outcomes of `count` items from `result`, the return value of `process_batch` for them.
 
-    Valid results are lists, tuples, arrays and other sized collections of `count` elements. An element
-    that is an exception fails its item only. Any other value fails the batch with `BatchResultError`:
-
-    - None;
-    - text (str, bytes, bytearray, memoryview);
-    - mappings and sets, because their order is not the order of the items;
-    - generators;
-    - scalars;
-    - a collection with more or fewer than `count` elements.
+    `Batcher.process_batch` lists the values that are valid. An element that is an exception fails its item only,
+    and so does an element that is probably a mistake: an exception class, or a coroutine. Any value that is not
+    valid fails the batch with `BatchResultError`.
     """
-    if type(result) is not list:  # lists are the usual case, and isinstance is slow with abstract base classes
-        if isinstance(result, _NO_SEQUENCES) or hasattr(result, "keys"):
-            return _wrong(f"a {type(result).__name__}, which is no sequence of results")
-        if not (isinstance(result, Sized) and isinstance(result, Iterable)) or getattr(result, "ndim", 1) == 0:
-            return _wrong(f"{'None' if result is None else 'a ' + type(result).__name__}")
-    outcomes = [Err(own_copy(value)) if isinstance(value, BaseException) else value for value in result]
+    if type(result) is not list:  # lists are the usual case, and the other checks are slow
+        wrong = _not_rows(result)
+        if wrong is not None:
+            return _wrong(wrong)
+    outcomes: list[Any] = list(result)  # type: ignore[call-overload]  # `_not_rows` has checked it
     if len(outcomes) != count:
-        return _wrong(f"{len(outcomes)} results for {count} items")
+        return _wrong(f"{len(outcomes)} results for {count} items; {RULE}")
+    for kind in set(map(type, outcomes)):
+        if issubclass(kind, _SPECIAL):
+            return [_outcome(value) for value in outcomes]
     return outcomes
 
 
-def own_copy(error: BaseException) -> Exception:
-    """Return a new exception for one caller: same type and contents, with `error` as its cause.
-
-    An exception object that several callers raise would collect the tracebacks and notes of all of them. The copy
-    is shallow, except that the members of an exception group are copied too. An exception that would do harm in a
-    caller is wrapped in `BatchFunctionError`, whose docstring lists these exceptions. An exception that cannot be
-    copied is wrapped too. The copy of a `BatchFunctionError` keeps the cause of the original, if there is one.
-    """
-    if isinstance(error, BatchFunctionError):  # already wrapped, for example before it passed through an executor
-        own = _clone(error)
-        own.__cause__ = error.__cause__ or error
-        return own
-    if isinstance(error, Exception) and not isinstance(error, FOR_NO_CALLER):
-        own = _clone(error)
+def _not_rows(result: object) -> str | None:
+    """Return None if the elements of `result` are its rows, or the end of the error message."""
+    kind = type(result)
+    shape: Any = getattr(result, "shape", None)
+    advice = RULE
+    if isinstance(result, tuple):
+        why = ", and a tuple is taken for columns"
+        advice = "return list(zip(means, stds)), or list(rows)"
+    elif isinstance(result, _TEXTS):
+        why = ", which is one value"
+    elif hasattr(kind, "columns"):
+        why = ", which iterates over its columns"
+        advice = "return its rows, e.g. list(frame.itertuples(index=False))"
+    elif isinstance(result, Mapping | AbstractSet | ValuesView | ItemsView):
+        why = ", whose order is not the order of the items"
+    elif shape is not None:  # before `keys`, because a pandas Series has keys
+        if len(shape):
+            return None
+        why = " without dimensions, which is one value"
+    elif hasattr(result, "keys"):
+        why = ", whose order is not the order of the items"
+    elif hasattr(kind, "__len__") and hasattr(kind, "__getitem__"):
+        return None
     else:
-        own = BatchFunctionError(
-            f"process_batch raised {type(error).__name__}, which is not passed on to callers as it is; "
-            "raise an ordinary exception instead"
-        )
-    own.__cause__ = error
-    return own
+        why = ""
+    return f"{'None' if result is None else f'a {kind.__name__}'}{why}; {advice}"
 
 
-def _clone(error: Exception) -> Exception:
-    kind = type(error)
-    for way in (_regrouped, copy.copy, _without_constructor):
-        try:
-            clone = way(error)
-            if type(clone) is kind and clone is not error:
-                clone.args = error.args  # the constructor may have formatted a message that was already formatted
-                _copy_slots(error, clone)
-                if hasattr(error, "__notes__"):
-                    clone.__notes__ = list(error.__notes__)
-                return clone.with_traceback(None)
-        except BaseException:  # noqa: BLE001, S112 - a user's class may raise anything here; try the next method
-            continue
-    return BatchFunctionError(f"process_batch raised {kind.__name__}, which cannot be copied")
-
-
-def _regrouped(error: Exception) -> Exception:
-    """Return a group with copies of its members; return any other exception itself, which `_clone` rejects."""
-    if not isinstance(error, ExceptionGroup):
-        return error
-    members = [own_copy(member) for member in error.exceptions]
-    clone: Exception = error.derive(members)
-    if type(clone) is not type(error):  # the class does not override `derive` to return its own type
-        clone = type(error).__new__(type(error), error.message, members)
-    clone.__dict__.update(error.__dict__)
-    return clone
-
-
-def _copy_slots(error: Exception, clone: Exception) -> None:
-    for kind in type(error).__mro__:
-        slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            hidden = name.startswith("__") and not name.endswith("__")
-            mangled = f"_{kind.__name__.lstrip('_')}{name}" if hidden else name
-            if name != "__weakref__" and hasattr(error, mangled):
-                setattr(clone, mangled, getattr(error, mangled))
-
-
-def _without_constructor(error: Exception) -> Exception:
-    """Return a copy made without `__init__`, for constructors whose arguments differ from `args`."""
-    clone = type(error).__new__(type(error), *error.args)
-    clone.args = error.args
-    clone.__dict__.update(error.__dict__)
-    return clone
+def _outcome(value: Any) -> object:  # noqa: ANN401 - any element
+    """Return the outcome of one item."""
+    if isinstance(value, BaseException):
+        release_frames(value)
+        return Err(own_copy(value))
+    if isinstance(value, type) and issubclass(value, BaseException):
+        msg = f"the result of this item is the class {value.__name__}: return an exception, {value.__name__}(...)"
+        return Err(BatchResultError(msg))
+    if isinstance(value, CoroutineType):
+        value.close()
+        msg = f"the result of this item is a coroutine, {value.__qualname__}(...): await it in process_batch"
+        return Err(BatchResultError(msg))
+    return value
 
 
 def _wrong(what: str) -> Failed:
-    return Failed(
-        BatchResultError(
-            f"process_batch returned {what}; return a list (or tuple, or array) with one result for each "
-            "item, in the order of the items"
-        )
-    )
+    return Failed(BatchResultError(f"process_batch returned {what}"))
