@@ -3,9 +3,10 @@
 Two complete backends behind one interface, `Batcher`: `ThreadingBatcher` and `AsyncioBatcher`.
 """
 
-from .batcher import AsyncioBatcher, Batcher, ThreadingBatcher
+from .backends import BACKENDS, AsyncioBatcher, ThreadingBatcher
+from .batcher import Batcher
 from .core.decisions import Dispatch
-from .decorator import BACKENDS, Batched, batched, create_batcher
+from .decorator import Batched, batched, create_batcher
 from .errors import (
     BatcherError,
     BatcherStoppedError,

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar, c
 
 from .core.decisions import Dispatch
 from .drivers import shutdown
-from .drivers.asyncio_driver import AsyncioDriver
-from .drivers.delivery import CancelCallback, GatheredResults, Waiter
+from .drivers.delivery import CancelCallback, GatheredResults, SharedFuture, Waiter
 from .drivers.driver import Driver
 from .drivers.invocation import is_async
 from .drivers.loops import running_loop
-from .drivers.threading_driver import ThreadingDriver
+from .drivers.no_driver import NoDriver
 from .drivers.threads import in_daemon_thread
+from .drivers.worlds import refuse_green_threads, running_asyncio_loop
 from .errors import BatcherError, OptionError
 from .options import Concurrency, OnError, Options
 from .policies.base import Policy
@@ -28,19 +28,6 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 BatchFunction: TypeAlias = Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]]
-
-
-class _NoDriver:
-    """Replaces the driver of an object if `Batcher.__init__` did not run; every use raises BatcherError."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        msg = (
-            "this batcher was never set up: call super().__init__() in its __init__, and let the batcher be the "
-            "first base class; a pickled batcher serves no calls, so make a new one"
-        )
-        raise BatcherError(msg)
 
 
 class Batcher(ABC, Generic[T, S]):
@@ -74,20 +61,24 @@ class Batcher(ABC, Generic[T, S]):
     9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
        `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task, timer
        or descriptor is left.
-    10. `cost` and `group_by` run in the caller. The garbage collector runs no user code but `process_batch`.
-        After a fork the child starts with an empty queue; with an `executor` it refuses all calls. It never
-        hangs.
+    10. `cost` and `group_by` run in the caller. The library logs, starts threads and drops items without its lock.
+        Code that CPython runs in a thread that holds the lock (the garbage collector, signal handlers, trace
+        functions, `__hash__` and `__eq__` of groups) may call the batcher: a cancellation is noted, reports are
+        answered, and other calls raise BatcherError. After a fork the child starts with an empty queue; with an
+        `executor` that was handed in it refuses all calls. It never hangs.
     11. An idle batcher costs nothing: there is no wake-up while the queue is empty.
     12. The time to process an item does not grow with the queue, and memory is released after a burst.
     13. A subclass may use any names for its methods, fields, properties and slots. Only the public names of
         this class are reserved. `name` and `healthy` may be set.
+    14. What dies is replaced. A worker or loop that ends fails its batch, and the next one takes over. `healthy`
+        is False only if a restart of the process helps. Errors name the true cause.
 
     A batcher starts automatically at the first call. `process_batch` sees no context variables of its callers.
     A batcher without references serves the accepted items and then ends automatically.
     """
 
     # The only private attributes. No class of a user has these names by chance, even if it is called Batcher.
-    __batchers_driver: Driver[T, S] = cast("Driver[T, S]", _NoDriver())
+    __batchers_driver: Driver[T, S] = cast("Driver[T, S]", NoDriver())
     __batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = None
 
     def __init__(
@@ -106,7 +97,7 @@ class Batcher(ABC, Generic[T, S]):
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
         on_error: OnError = "fail",
-        executor: Executor | None = None,
+        executor: Executor | Callable[[], Executor] | None = None,
         name: str | None = None,
     ) -> None:
         """Initialise the batcher with a batch function and the options that `Options` documents.
@@ -143,6 +134,7 @@ class Batcher(ABC, Generic[T, S]):
         if runs_on_a_loop and executor is not None:
             msg = "an async process_batch runs on an event loop: give no executor, or a sync function"
             raise OptionError(msg)
+        refuse_green_threads(needs_loop=runs_on_a_loop or driver_type.needs_loop)
         super().__init__()
         driver: Driver[T, S] = driver_type(self, process_batch, options, is_async=runs_on_a_loop)
         object.__setattr__(self, "_Batcher__batchers_driver", driver)  # another base may override `__setattr__`
@@ -188,7 +180,7 @@ class Batcher(ABC, Generic[T, S]):
         and 7).
         """
         driver = self.__batchers_driver
-        loop = asyncio.get_running_loop()
+        loop = running_asyncio_loop("process()")
         future: asyncio.Future[S] = loop.create_future()
         request = driver.accept(item, timeout, priority, future, loop)
         try:
@@ -200,7 +192,7 @@ class Batcher(ABC, Generic[T, S]):
             raise
         except GeneratorExit:
             # The garbage collector may close this coroutine in any thread and at any time.
-            driver.cancel_anywhere(request)
+            driver.cancel(request)
             raise
         finally:
             del future, request  # breaks a cycle: they refer to the error, and its traceback to this frame
@@ -214,7 +206,7 @@ class Batcher(ABC, Generic[T, S]):
         raised and the others are withdrawn. Raises the same errors as `process`.
         """
         driver = self.__batchers_driver
-        loop = asyncio.get_running_loop()
+        loop = running_asyncio_loop("process_many()")
         gathered = GatheredResults(loop)
         requests = [driver.requests.make(item, timeout, priority, gathered.slot(), loop) for item in items]
         driver.admit(requests, loop)
@@ -224,7 +216,7 @@ class Batcher(ABC, Generic[T, S]):
             return await gathered.future
         except GeneratorExit:
             for request in requests:
-                driver.cancel_anywhere(request)  # for the same reason as in `process`
+                driver.cancel(request)  # for the same reason as in `process`
             raise
         except BaseException:
             for request in requests:
@@ -242,9 +234,9 @@ class Batcher(ABC, Generic[T, S]):
         in threads of the batcher. A thread runs no batch during a callback, so callbacks must be short.
         """
         driver = self.__batchers_driver
-        future: concurrent.futures.Future[S] = concurrent.futures.Future()
+        future: SharedFuture[S] = SharedFuture()
         request = driver.requests.make(item, timeout, priority, future, None)
-        cancel = CancelCallback(driver.cancel_anywhere, request)
+        cancel = CancelCallback(driver.cancel, request)
         future.add_done_callback(cancel)
         try:
             # None even if a loop runs in this thread: the future may outlive that loop.
@@ -264,8 +256,9 @@ class Batcher(ABC, Generic[T, S]):
         """
         driver = self.__batchers_driver
         if running_loop() is not None:
-            msg = "call() would block the running event loop: await process() there"
+            msg = "call() would block the running event loop: await process() there, or use the future of submit()"
             raise BatcherError(msg)
+        driver.refuse_wait("call()", "use submit()")
         if in_daemon_thread() and any(thread.is_current for thread in driver.own_threads(busy=True)):
             msg = "call() would wait for the thread that calls it, which is the batcher's own: use submit()"
             raise BatcherError(msg)
@@ -275,7 +268,7 @@ class Batcher(ABC, Generic[T, S]):
             waiter.wait()
             return cast("S", waiter.result())
         except BaseException:
-            driver.cancel(request, None)  # no effect if the exception is the outcome of the request
+            driver.cancel(request)  # no effect if the exception is the outcome of the request
             raise
         finally:
             del waiter, request  # breaks a cycle: they refer to the error, and its traceback to this frame
@@ -300,16 +293,24 @@ class Batcher(ABC, Generic[T, S]):
         """
         shutdown.close(self.__batchers_driver, force=force, timeout=timeout)
 
+    def start(self) -> None:
+        """Start the threads of the batcher, and choose the loop of an async function, before the first call.
+
+        `with` and `async with` do this. Without it, the first call does. In the thread of an event loop, that loop
+        is the one on which an async function of an `AsyncioBatcher` runs. After a stop the call has no effect.
+        Raises BatcherError if no thread can start.
+        """
+        self.__batchers_driver.start(running_loop())
+
     async def is_running(self) -> bool:
-        """Return True if the batcher has accepted an item and has not ended since."""
-        driver = self.__batchers_driver
-        return driver.core.accepted > 0 and not driver.stopped.done()
+        """Return True if the batcher was started, by `start` or by its first item, and has not ended since."""
+        return self.__batchers_driver.running
 
     def stats(self) -> BatcherStats:
         """Return the counters of one consistent moment.
 
-        Any thread may call this method. Signal handlers and `__del__` methods may call nothing of a batcher but
-        `future.cancel()`, because they may have interrupted a call in their own thread that holds the lock.
+        Any thread may call this method. A signal handler or `__del__` method that has interrupted a call of this
+        batcher in its own thread may get BatcherError.
         """
         return self.__batchers_driver.stats()
 
@@ -326,9 +327,10 @@ class Batcher(ABC, Generic[T, S]):
 
     @property
     def healthy(self) -> bool:
-        """True if batches can start; False while too many batches (4) hang after their `batch_timeout`.
+        """True if batches can start; False if only a restart helps.
 
-        A subclass may set or redefine this property; the batcher itself does not use it.
+        That is while too many batches (4) hang after their `batch_timeout`, if an executor that was handed in is
+        broken, and after an internal error. A subclass may set or redefine this property.
         """
         found: bool = self.__dict__.get("healthy", self.__batchers_driver.healthy)
         return found
@@ -350,10 +352,11 @@ class Batcher(ABC, Generic[T, S]):
     def __repr__(self) -> str:
         """Return a description of the state, without the lock: its numbers may be of different moments."""
         driver = self.__batchers_driver
-        return f"<{type(self).__name__} without a driver>" if isinstance(driver, _NoDriver) else driver.describe()
+        return f"<{type(self).__name__} without a driver>" if isinstance(driver, NoDriver) else driver.describe()
 
     def __enter__(self) -> Self:
-        """Return the batcher itself; leaving the block closes it."""
+        """Start the batcher, and return it; leaving the block closes it."""
+        self.__batchers_driver.start(running_loop())
         return self
 
     def __exit__(
@@ -363,7 +366,8 @@ class Batcher(ABC, Generic[T, S]):
         self.close()
 
     async def __aenter__(self) -> Self:
-        """Return the batcher itself; leaving the block stops it."""
+        """Start the batcher, and return it; leaving the block stops it."""
+        self.__batchers_driver.start(asyncio.get_running_loop())
         return self
 
     async def __aexit__(
@@ -389,26 +393,3 @@ class Batcher(ABC, Generic[T, S]):
         state = dict(self.__dict__)
         state.pop("_Batcher__batchers_driver", None)
         return state
-
-
-class ThreadingBatcher(Batcher[T, S]):
-    """Batcher that uses threads and Conditions; `Batcher` documents its promises.
-
-    A sync `process_batch` runs in worker threads of the batcher, or in `executor`. An async one runs on an event
-    loop in a thread of the batcher. The threads are daemons: when the interpreter exits, accepted items are served
-    for up to 5 s.
-    """
-
-    _Batcher__batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = ThreadingDriver
-
-
-class AsyncioBatcher(Batcher[T, S]):
-    """Batcher that uses callbacks and tasks of an event loop; `Batcher` documents its promises.
-
-    An async `process_batch` runs on the loop of its callers. If the callers use several loops, or are threads,
-    it runs on a loop in a thread of the batcher. A sync one runs in up to `concurrency` threads of the batcher
-    (and one more for each batch that hangs), or in `executor`. The threads are daemons: when the interpreter
-    exits, accepted items are served for up to 5 s.
-    """
-
-    _Batcher__batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = AsyncioDriver

@@ -65,7 +65,9 @@ class BatchFunctionError(BatcherError):
 
     * exceptions outside of `Exception`: SystemExit, KeyboardInterrupt, asyncio's CancelledError, GeneratorExit;
     * StopIteration, StopAsyncIteration, and the CancelledError of concurrent.futures;
-    * exceptions that cannot be copied.
+    * exceptions that cannot be copied, or not be pickled for another process (then the text has the traceback).
+
+    It is also the error of a batch whose thread, process or event loop has ended.
     """
 
 

@@ -35,7 +35,7 @@ class BatcherOptions(TypedDict, total=False):
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
     on_error: OnError
-    executor: Executor | None
+    executor: Executor | Callable[[], Executor] | None
     name: str | None
 
 
@@ -79,9 +79,12 @@ class Options:
         until the items that fail alone are found and the others have their results. That takes at most 2n - 1
         calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
     executor
-        A `concurrent.futures.Executor` that runs a sync `process_batch`. The batcher never shuts it down. A
-        ProcessPoolExecutor needs a function, items and results that can be pickled. Default None: threads of the
-        batcher.
+        A `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
+        makes one (a class counts as one). One that was handed in is never shut down; if it breaks, all calls fail
+        and `healthy` is False. One that was made is shut down by `stop`, and replaced if it breaks: its running
+        batch fails and is not sent again; if the new one breaks before its first result, the next one is made
+        after 1 second, then 2, up to 60. A ProcessPoolExecutor needs a function, items and results that can be
+        pickled. Default None: threads of the batcher. (Promise 14.)
     name
         Shown by `repr` and in the names of threads. Default None: the name of the class.
     """
@@ -97,7 +100,7 @@ class Options:
     cost: Callable[[Any], float] | None = None
     max_batch_cost: float | None = None
     on_error: OnError = "fail"
-    executor: Executor | None = None
+    executor: Executor | Callable[[], Executor] | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -109,7 +112,8 @@ class Options:
         for option in ("timeout", "batch_timeout", "max_batch_cost"):
             self._set(option, positive(option, getattr(self, option)))
         _kind("policy", self.policy, (Greedy, Window, Adaptive), "Greedy(), Window(seconds) or Adaptive()")
-        _kind("executor", self.executor, Executor, "a concurrent.futures.Executor")
+        if not callable(self.executor):
+            _kind("executor", self.executor, Executor, "a concurrent.futures.Executor, a function that makes one,")
         _kind("name", self.name, str, "a str")
         _callable("group_by", self.group_by)
         _callable("cost", self.cost)

@@ -124,6 +124,9 @@ class BatcherStats:
         Number of batches by the reason for their start. The sum is `batches`.
     concurrency
         Largest number of batches in flight now: the option, or the choice of "auto"; -1: no limit.
+    failed_batches
+        Calls of `process_batch` that raised an exception or returned a wrong result, also if all their callers had
+        left. A batch that `on_error="bisect"` divides is not counted, but its last parts are.
     """
 
     submitted: int
@@ -143,3 +146,4 @@ class BatcherStats:
     service_time: HistogramSnapshot
     reasons: dict[Reason, int] = field(hash=False)
     concurrency: int
+    failed_batches: int

@@ -17,24 +17,25 @@ CONFTEST = """
 from tests.support import guard, hangs
 from tests.support.hangs import pytest_runtest_protocol, pytest_timeout_set_timer
 
-hangs.SECOND_STAGE = 0.5
-
 def pytest_configure(config):
     hangs.configure()
     guard.watch(leads=hasattr(config, "workerinput"))
 """
 
 HANGS = """
-import asyncio, signal, threading
+import asyncio, faulthandler, signal, threading
 import pytest
+from tests.support import hangs
 
-pytestmark = pytest.mark.timeout(0.5)
+# Each test lets its time pass as soon as it hangs: a busy machine may need long to get there.
 
 def test_in_a_thread():
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
     threading.Event().wait()
 
 def test_in_a_task():
     async def forget():
+        asyncio.get_running_loop().call_soon(signal.setitimer, signal.ITIMER_REAL, 0.01)
         await asyncio.get_running_loop().create_future()
     async def main():
         await asyncio.create_task(forget(), name="the forgotten one")
@@ -42,9 +43,10 @@ def test_in_a_task():
 
 def test_in_c():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    faulthandler.dump_traceback_later(0.5, exit=True, file=hangs._terminal[0])
     threading.Event().wait()
 
-@pytest.mark.timeout(180)
 def test_afterwards():
     pass
 """

@@ -31,7 +31,7 @@ class Accounting:
     """
 
     __slots__ = (
-        *("completed", "failed", "cancelled", "expired", "stopped", "rejected"),
+        *("completed", "failed", "cancelled", "expired", "stopped", "rejected", "failed_batches"),
         *("drain", "_batches", "_batch_size", "_queue_wait", "_service_time", "_dispatches", "_reasons"),
     )
 
@@ -39,6 +39,7 @@ class Accounting:
         """Initialise all counters with zero, the histograms and the list of dispatches as empty."""
         self.completed = self.failed = self.cancelled = 0
         self.expired = self.stopped = self.rejected = 0
+        self.failed_batches = 0
         self.drain = DrainRate()
         self._batches = 0
         self._batch_size = Histogram(SIZE_BOUNDS)
@@ -103,4 +104,5 @@ class Accounting:
             service_time=self._service_time.snapshot(),
             reasons=dict(self._reasons),
             concurrency=slots if slots < sys.maxsize else -1,
+            failed_batches=self.failed_batches,
         )

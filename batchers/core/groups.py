@@ -42,7 +42,7 @@ CHANGE = 20
 class Groups(Generic[T]):
     """The queues of all groups that have waiting items, and the order of these queues."""
 
-    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_limits", "_only", "_owner", "_queues")
+    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_limits", "_only", "_owner", "_queues", "changing")
 
     def __init__(self, options: Options, rule: Rule, owner: object) -> None:
         """Initialise without queues.
@@ -53,6 +53,7 @@ class Groups(Generic[T]):
         self._limits = (options.batch_limit, most_cost)
         self._hold = rule.hold
         self._owner = owner
+        self.changing = False  # stays True if an exception struck while a queue or level was added
         self._queues: dict[Hashable, GroupQueue[T]] = {}
         self._only: GroupQueue[T] | None = None  # the queue, while there is one; then the heaps are not up to date
         self._by_rank: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: (-priority, number) of the head request
@@ -66,19 +67,23 @@ class Groups(Generic[T]):
 
         If the comparison of groups raises an exception, change nothing and raise that exception.
         """
-        queues = self._queues
         try:
             for request in requests:
-                queue = queues.get(request.group) or self._new_queue(request.group)
-                request.level = queue.levels.get(request.priority) or queue.new_level(request.priority)
+                self.admit_one(request)
         except BaseException:
-            self._forget(requests)
+            if not self.changing:
+                self._forget(requests)
             raise
 
     def admit_one(self, request: Request[T]) -> None:
-        """Do what `admit` does, for one request, in less time: an exception can only come before a change."""
+        """Do what `admit` does, for one request."""
         queue = self._queues.get(request.group) or self._new_queue(request.group)
-        request.level = queue.levels.get(request.priority) or queue.new_level(request.priority)
+        level = queue.levels.get(request.priority)
+        if level is None:
+            self.changing = True
+            level = queue.new_level(request.priority)
+            self.changing = False
+        request.level = level
 
     def remove(self, request: Request[T]) -> None:
         """Remove a request from its queue; its state must already differ from QUEUED."""
@@ -171,6 +176,7 @@ class Groups(Generic[T]):
 
     def _new_queue(self, group: Hashable) -> GroupQueue[T]:
         queue = self._queues[group] = GroupQueue(group, self._owner, *self._limits)
+        self.changing = True
         if self._only is None and len(self._queues) == 1:
             self._only = queue
         elif self._only is not None:
@@ -181,6 +187,7 @@ class Groups(Generic[T]):
                 self._by_rank.discard(only)
                 self._by_age.discard(only)
                 self._full.discard(only)
+        self.changing = False
         return queue
 
     def _drop(self, queue: GroupQueue[T]) -> None:

@@ -29,7 +29,7 @@ Four rules hold between any two events. The tests check them after every event:
 1. A request has one of the states QUEUED, RUNNING and SETTLED, and passes through them in this order only. A
    request is settled once, by the event or decision that determines its outcome. The same event or decision
    counts the request and releases its item. Therefore every accepted item gets exactly one outcome, in every
-   order of events.
+   order of events. The driver releases its item after the delivery.
 2. A batch is formed when a slot is free to run it, never earlier (late binding). Until then, the next batch can
    grow, and a withdrawn item leaves no gap in it.
 3. The module `groups` selects the group that is dispatched. No full batch waits while a slot is free. No group is
@@ -44,21 +44,22 @@ from collections.abc import Sequence
 from math import inf
 from typing import NoReturn, TypeVar
 
-from batchers.errors import BatcherStoppedError, BatchTimeoutError, DeadlineExceededError
+from batchers.errors import BatchTimeoutError, DeadlineExceededError
 from batchers.policies.base import Reason
 
 from . import messages
 from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
+from .endings import Endings
 from .group_queue import RUNNING, SETTLED, GroupQueue, Request
 from .outcomes import Err, Failed, Verdict
 from .refusals import STALLED_LIMIT, late_refusal, refusal
-from .state import Ended, State
+from .state import Ended
 
 T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Core(State[T, S]):
+class Core(Endings[T, S]):
     """The events and the decisions of one batcher.
 
     The class is not thread-safe: the drivers hold a lock during each call.
@@ -84,7 +85,11 @@ class Core(State[T, S]):
             self._refuse(count)
         if self._rule.learns:
             self._refuse_late(requests, now)
-        self._groups.admit(requests)  # first, because the comparison of a user's groups may raise an error
+        try:
+            self._groups.admit(requests)  # first, because the comparison of a user's groups may raise an error
+        except BaseException:
+            self.inconsistent = self._groups.changing
+            raise
         self.inconsistent = True
         for request in requests:
             self._enqueue(request, now)
@@ -97,7 +102,11 @@ class Core(State[T, S]):
             self._refuse(1)
         if self._rule.learns:
             self._refuse_late((request,), now)
-        self._groups.admit_one(request)
+        try:
+            self._groups.admit_one(request)
+        except BaseException:
+            self.inconsistent = self._groups.changing
+            raise
         self.inconsistent = True
         # This repeats the code of `_enqueue` and `_watches`, which saves two calls for each item.
         self._last_event_time = request.arrived = now
@@ -153,7 +162,8 @@ class Core(State[T, S]):
             return ()
         self.inconsistent = True
         self._last_event_time = now
-        self._accounting.ended(batch, now)
+        if not batch.took:  # otherwise, the first report was interrupted
+            self._accounting.ended(batch, now)
         if self._rule.learns or self._speed_up is not None:
             self._learn(batch, now, well=not isinstance(verdict, Failed))
         if isinstance(verdict, Failed):
@@ -163,6 +173,7 @@ class Core(State[T, S]):
                 del self._in_flight[batch]
                 self.inconsistent = False
                 return ()
+            self._accounting.failed_batches += 1
             verdict = verdict.each(len(batch.requests))  # type: ignore[assignment]  # list is invariant
         self._in_transition = [request for request in batch.requests if request.state == RUNNING]
         settled: list[tuple[Request[T], S | Err]] = []
@@ -171,43 +182,18 @@ class Core(State[T, S]):
             request, outcome = pair
             if request.state == RUNNING:
                 request.state = SETTLED
-                request.item = None
                 if request.deadline < inf:
                     self._deadlines.discard(request)
                 if type(outcome) is Err:
                     failed += 1
                 settled.append(pair)
+        self.ended = settled
         self.running -= len(settled)
         self._accounting.failed += failed
         self._accounting.completed += len(settled) - failed
         del self._in_flight[batch]
         self._in_transition = []
         self.inconsistent = False
-        return settled
-
-    def close(self, *, force: bool) -> Settled[T, S]:
-        """Accept no more requests; with `force`, settle all waiting requests with BatcherStoppedError.
-
-        The requests in the halves of bisected batches are waiting requests too. Return the settled requests.
-        """
-        self.closed = True
-        if not force:
-            return ()
-        settled = self._end_stopped(self._waiting())
-        self._bisected.clear()
-        return settled
-
-    def abandon(self) -> Settled[T, S]:
-        """Close with force, and settle the running requests with BatcherStoppedError too.
-
-        Their batches are not in flight any more. Return the settled requests.
-        """
-        self.closed = True
-        running = [request for batch in self._in_flight for request in batch.requests if request.state == RUNNING]
-        settled = self._end_stopped(self._waiting() + running)
-        self._bisected.clear()
-        self._in_flight.clear()
-        self.abandoned = True
         return settled
 
     # Decisions
@@ -218,6 +204,7 @@ class Core(State[T, S]):
         The driver calls this method again until the decision is Wait or Done.
         """
         self._last_event_time = now
+        self.ended = ()
         if self._deadlines.keys or self._batch_timeout < inf:
             over = self._time_out(now)
             if over is not None:
@@ -280,6 +267,9 @@ class Core(State[T, S]):
 
     def _learn(self, batch: Batch[T], now: float, *, well: bool) -> None:
         """Report a batch that ended or was given up to the policy and to `SpeedUp`, and apply their new limits."""
+        if batch in self._unlearned:
+            self._unlearned.discard(batch)
+            return
         size, seconds = len(batch.requests), now - batch.started
         if self._rule.learns:
             self._rule.finished(batch, size, seconds, self.queued, self.accepted, now, well=well)
@@ -346,6 +336,8 @@ class Core(State[T, S]):
         out of date, and only the end of a batch can correct it.
         """
         settled: Ended[T] = []
+        self.ended = settled
+        self._counter = "expired"
         while self._rule.learns and queue.size > 1:
             end = now + self._rule.seconds_for(queue.next_size)
             request = queue.head()
@@ -356,12 +348,10 @@ class Core(State[T, S]):
             settled.append((request, Err(DeadlineExceededError(messages.too_late(request, now, end)))))
             self._remove(request)
             self._accounting.expired += 1
+        self._counter = "cancelled"
         self._in_transition = []
         self.inconsistent = False
         return settled
-
-    def _end_stopped(self, requests: list[Request[T]]) -> Ended[T]:
-        return self._end(requests, "stopped", lambda request: BatcherStoppedError(messages.stopped(request)))
 
     # Refusals
 
@@ -385,6 +375,7 @@ class Core(State[T, S]):
         self._accounting.rejected += count
         raise refusal(
             count,
+            failure=self.failure,
             closed=self.closed,
             stalled=len(self._stalled),
             queued=self.queued,

@@ -48,3 +48,8 @@ def stopped(request: Request[Any]) -> str:
     """Return the message for an item that was queued or running at a stop by force or after a timeout."""
     where = "waited" if request.state == QUEUED else "ran"
     return f"the batcher was stopped while the item {where}; stop without force or timeout serves all"
+
+
+def failed(cause: str) -> str:
+    """Return the message for all items after an internal error of the batcher."""
+    return f"the batcher has failed ({cause}): make a new one"

@@ -24,16 +24,21 @@ At this number, no other batch is started.
 """
 
 
-def refusal(count: int, *, closed: bool, stalled: int, queued: int, limit: int, seconds: float) -> BatcherError:
+def refusal(
+    count: int, *, failure: str | None, closed: bool, stalled: int, queued: int, limit: int, seconds: float
+) -> BatcherError:
     """Return the error for `count` items that are not accepted.
 
     The first reason that applies determines the type:
 
+    - BatcherError: the batcher has failed, with the cause `failure`.
     - BatcherStoppedError: the batcher is closed.
     - BatchTimeoutError: `stalled` batches hang, STALLED_LIMIT or more.
     - OptionError: `count` items can never fit into a queue of `limit` items.
     - QueueFullError: the queue is full. `seconds` is its `retry_after`: the queue has probably drained by then.
     """
+    if failure is not None:
+        return BatcherError(messages.failed(failure))
     if closed:
         return BatcherStoppedError("the batcher is stopped; make a new one")
     if stalled >= STALLED_LIMIT:

@@ -11,7 +11,7 @@ Between two events, every accepted request is in exactly one of these places:
 
 While an event moves requests, `inconsistent` is True, and `_in_transition` contains the requests that are between
 two places. Therefore an exception in the middle of an event (for instance from a signal handler) loses no request:
-`abort` finds all of them.
+`repair` finds all of them, and so does `abort`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from batchers.policies.speed_up import SpeedUp
 from batchers.stats import BatcherStats
 
 from .accounting import Accounting
-from .decisions import Batch, Dispatch
+from .decisions import Batch, Dispatch, Settled
 from .group_queue import QUEUED, RUNNING, SETTLED, GroupQueue, Request
 from .groups import Groups
 from .indexed_heap import IndexedHeap
@@ -39,20 +39,24 @@ S = TypeVar("S")
 Ended: TypeAlias = list[tuple[Request[T], Err]]
 """Requests that ended without a result, each with its error."""
 
+Counter: TypeAlias = Literal["cancelled", "expired", "failed", "stopped"]
+"""Counters of `Accounting` for requests that ended without a result."""
+
 
 class State(Generic[T, S]):
     """Queues, slots and counters of one batcher."""
 
     __slots__ = (
-        *("_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_rule"),
+        *("_options", "_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_rule"),
         *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled"),
-        *("_token", "_in_transition", "inconsistent", "_accounting", "_last_event_time"),
+        *("_token", "_in_transition", "_counter", "_unlearned", "_accounting", "_last_event_time"),
         # The driver reads these:
-        *("closed", "abandoned", "accepted", "queued", "running", "slots"),
+        *("inconsistent", "ended", "failure", "closed", "abandoned", "accepted", "queued", "running", "slots"),
     )
 
     def __init__(self, options: Options) -> None:
         """Initialise the state of an open batcher without items."""
+        self._options = options
         self._queue_limit = options.queue_limit
         self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
         self.slots = options.slots  # number of batches that may be in flight now
@@ -68,7 +72,12 @@ class State(Generic[T, S]):
         self._accounting = Accounting()
         self._last_event_time = -inf
         self.inconsistent = False  # stays True if a signal handler raised an exception during an event
+        self.failure: str | None = None  # the cause, after `abort`
         self._in_transition: list[Request[T]] = []  # requests between two structures
+        # The outcomes of the last event, until the next decision. The driver may clear it as soon as it has them.
+        self.ended: Settled[T, S] = ()
+        self._counter: Counter = "cancelled"  # for requests that an interrupted event has settled, but not counted
+        self._unlearned: set[Batch[T]] = set()  # batches in flight that the rule does not know
         self.closed = False  # True if all offers are refused
         self.abandoned = False  # True after `abandon` or `abort`, which give up the running batches
         self.accepted: int = 0  # number of items since the start
@@ -96,6 +105,11 @@ class State(Generic[T, S]):
         return len(self._stalled)
 
     @property
+    def failed_batches(self) -> int:
+        """Number of batches that failed and were not divided further."""
+        return self._accounting.failed_batches
+
+    @property
     def running_batches(self) -> tuple[list[Batch[T]], list[Batch[T]]]:
         """The batches in flight, and the batches that were given up and still run."""
         return list(self._in_flight), list(self._stalled)
@@ -115,34 +129,6 @@ class State(Generic[T, S]):
         """Return the most recent starts of batches, oldest first."""
         return self._accounting.dispatches()
 
-    def abort(self) -> list[Request[T]]:
-        """Close after an internal error: settle all requests, and return those that still need an outcome.
-
-        The method works in every state of the structures, also in an inconsistent one.
-        """
-        requests = [request for part in self._bisected for request in part] + self._groups.waiting()
-        for batch in self._in_flight:
-            requests += batch.requests
-        # Requests of the interrupted event may be SETTLED already, but their outcomes were not delivered.
-        requests = [*self._in_transition, *(request for request in requests if request.state != SETTLED)]
-        requests = list(dict.fromkeys(requests))
-        for request in requests:
-            request.state = SETTLED
-            request.item = None
-        accounting = self._accounting
-        accounting.stopped = (
-            self.accepted - accounting.completed - accounting.failed - accounting.cancelled - accounting.expired
-        )
-        self.queued = self.running = 0
-        self._in_transition = []
-        self.closed = self.abandoned = True
-        self._bisected.clear()
-        self._in_flight.clear()
-        self._groups.clear()
-        self._deadlines = IndexedHeap()
-        self.inconsistent = False
-        return requests
-
     # Transitions of requests
 
     def _take(self, queue: GroupQueue[T], now: float) -> list[Request[T]]:
@@ -157,10 +143,7 @@ class State(Generic[T, S]):
         return requests
 
     def _remove(self, request: Request[T]) -> None:
-        """Settle a request: remove it from its place and release its item.
-
-        The caller updates the counter of its outcome.
-        """
+        """Settle a request, and remove it from its place; the caller updates the counter of its outcome."""
         state, request.state = request.state, SETTLED
         if state == QUEUED:
             self.queued -= 1
@@ -169,12 +152,11 @@ class State(Generic[T, S]):
             self.running -= 1
         if request.deadline < inf:
             self._deadlines.discard(request)
-        request.item = None
 
     def _end(
         self,
         requests: list[Request[T]],
-        counter: Literal["expired", "failed", "stopped"],
+        counter: Counter,
         error: Callable[[Request[T]], BatcherError],
     ) -> Ended[T]:
         """Settle requests without a result, and add their number to `counter`.
@@ -184,9 +166,12 @@ class State(Generic[T, S]):
         self.inconsistent = True
         self._in_transition = requests
         ended = [(request, Err(error(request))) for request in requests]
+        self._counter = counter
+        self.ended = ended  # from here on they are settled, whatever happens
         for request in requests:
             self._remove(request)
         setattr(self._accounting, counter, getattr(self._accounting, counter) + len(requests))
+        self._counter = "cancelled"
         self._in_transition = []
         self.inconsistent = False
         return ended

@@ -3,24 +3,25 @@
 Theory of operation
 ===================
 
-The driver runs on a home loop; `home_loop` says which one, and when it changes.
+The driver runs on a home loop; `home_loop` says which one, and when it changes. An async function runs on the
+function's loop, which is the home loop unless the driver has moved.
 
 The driver processes new items on the home loop, once for all items that arrive in one iteration of the loop.
 Therefore a batch contains all items that have already arrived. The code that asks the core executes its decisions
 until the decision is Wait, and then leaves at most one timer. This code depends on the batch function:
 
-- For an async function, it is a task. The task runs the first batch itself, after it has arranged that another
-  task or a timer asks for the next one.
+- For an async function on the home loop, it is a task. The task runs the first batch itself, after it has arranged
+  that another task or a timer asks for the next one.
 - For a sync function, it is a callback, which passes the batches to worker threads. A worker that has finished a
   batch asks for the next one itself, so that it does not wait for a busy loop.
 
-The lock protects the core from callers in other threads, from the workers and from `stats`. No thread waits for
-anything but memory while it holds the lock.
+The lock protects the core from callers in other threads, from the workers and from `stats`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from functools import partial
@@ -32,10 +33,17 @@ from batchers.core.decisions import Batch, Done, Expire, Run, Wait
 from batchers.core.outcomes import Failed, Verdict, judge
 from batchers.core.refusals import STALLED_LIMIT
 
-from . import threads
+from . import report, threads
 from .delivery import deliver
 from .home_loop import HomeLoopDriver
-from .invocation import enter_scope, interrupt_batch, invoke_here, result_of, send, without_this_frame
+from .invocation import (
+    BatchCancelledError,
+    ended_by,
+    enter_scope,
+    interrupt_batch,
+    invoke_here,
+    without_own_frames,
+)
 from .loops import Loop, call_soon_threadsafe, running_loop
 
 T = TypeVar("T")
@@ -54,34 +62,53 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
     # Waiting
 
-    def _wake(self, here: Loop | None) -> None:
-        if self.home is None:
-            self._move(here)
+    def _start_threads(self) -> None:
+        if not self.is_async and self.options.executor is None:
+            self._own_workers().prepare()
+
+    def _wake(self, here: Loop | None) -> bool:
         home = self.home
-        if self.is_async and home is not None and home is here and home.get_task_factory() is None:
+        if home is None:
+            self._settle(here)
+            home = self.home
+            if home is None:
+                return False
+        if self.is_async and home is here and home is self.function_loop and home.get_task_factory() is None:
             self._begin_task(home)  # now, because `_advance` would take one more iteration of the loop
-            return
-        if self._workers is None and not self.is_async and self.options.executor is None:
-            self._own_workers().prepare()  # now, because no thread can start during the exit of the interpreter
+            return True
+        if self._workers is None:
+            self._start_threads()  # now, because no thread can start during the exit of the interpreter
         self._on_home(here, self._advance)
+        return True
 
     def _advance(self) -> None:
         """Execute the decisions of the core until the decision is Wait."""
         home = asyncio.get_running_loop()
-        if self.is_async:
-            with self.lock:
-                self._next_wakeup = -inf  # the new task asks the core soon
-            try:
-                self._begin_task(home)
-            except Exception as error:  # noqa: BLE001 - from a task factory: no batch can run
-                failed = Failed(without_this_frame(error))
-                while (batch := self._next_batch(home)) is not None:
-                    self._complete(batch, failed, home)
-            return
-        while (batch := self._next_batch(home)) is not None:
-            self._start(batch, home)
+        try:
+            if self.is_async and home is self.function_loop:
+                with self.lock:
+                    self._next_wakeup = -inf  # the new task asks the core soon
+                try:
+                    self._begin_task(home)
+                except Exception as error:  # noqa: BLE001 - from a task factory: no batch can run
+                    failed = Failed(without_own_frames(error))
+                    while (batch := self._next_batch(home)) is not None:
+                        self._complete(batch, failed, home)
+                return
+            while (batch := self._next_batch(home)) is not None:
+                self._start(batch, home)
+        except BaseException:
+            self._interrupted(home)
+            raise
 
-    def _next_batch(self, home: Loop, task: asyncio.Task[None] | None = None) -> Batch[T] | None:
+    def _interrupted(self, home: Loop) -> None:
+        """See to an exception of a signal handler in the middle of a callback: ask the core again."""
+        self.core.inconsistent = True
+        home.call_soon(self._advance, context=Context())
+
+    def _next_batch(  # noqa: C901 - what is planned under the lock is done in the same place
+        self, home: Loop, task: asyncio.Task[None] | None = None
+    ) -> Batch[T] | None:
         """Execute the decisions of the core up to the next Run, and return its batch.
 
         Return None if the decision is Wait or Done, or if the driver has moved to another home loop. `task` is the
@@ -89,47 +116,47 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         """
         kept = None
         while True:
+            until = -inf
             with self.lock:
                 if self.home is not home:
                     return None  # the new home loop asks the core
                 decision = self._decide()
                 if isinstance(decision, Wait):
-                    self._next_wakeup = decision.until
-                    self._set_timer(home, decision.until)
+                    self._next_wakeup = until = decision.until
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
-                    return None
-                if isinstance(decision, Done):
-                    self._end()
-                    return None
-                if isinstance(decision, Run):
+                elif isinstance(decision, Done):
+                    self._planned += 1
+                elif isinstance(decision, Run):
                     if task is not None:  # None: a task factory has created another kind of object
                         self._tasks[task] = decision.batch
                     if self.is_async:
-                        self._ask_next(home)
-                    return decision.batch
+                        until = self._ask_next()
+            if until > -inf:
+                self._set_timer(home, until)
+            if self._performed != self._planned:
+                self._perform(home)
+            if isinstance(decision, Run):
+                return decision.batch
+            if not isinstance(decision, Expire):
+                return None
             interrupt_batch(decision.batch)
             deliver(decision.settled, home)
 
-    def _ask_next(self, home: Loop) -> None:
-        """Arrange that another task or the timer asks the core while this task runs its batch.
+    def _ask_next(self) -> float:
+        """Plan that another task asks the core while this task runs its batch, or return the time for the timer.
 
         The caller holds the lock.
         """
         due = self.core.due
+        self._next_wakeup = due
         if due == -inf:
-            self._next_wakeup = -inf
-            self._wake(home)
-        else:
-            self._next_wakeup = due
-            self._set_timer(home, due)
+            self._planned += 1
+        return due
 
     # Tasks: for async batch functions, and for awaitables that a sync one returned
 
     def _begin_task(self, home: Loop) -> None:
-        """Create a task that asks the core and runs a batch.
-
-        The caller may hold the lock only if the loop has no task factory.
-        """
+        """Create a task that asks the core and runs a batch; the caller does not hold the lock."""
         work = self._work(home)
         try:
             task = self._create_task(home, work)
@@ -154,6 +181,7 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             return
+        self.core.inconsistent = True  # the task may have had a decision that it did not execute
         if batch is not None:
             self._complete(batch, Failed(error), task.get_loop())
         self._on_home(task.get_loop(), self._advance)
@@ -171,16 +199,24 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                 return
         scope = enter_scope(self.batcher_id)
         batch.where = task
+        work: Any = None
         try:
-            work: Any = self.process_batch(batch.items) if awaitable is None else awaitable
+            work = self.process_batch(batch.items) if awaitable is None else awaitable
             verdict = judge(await work, len(batch.requests))
         except BaseException as error:
             if isinstance(error, GeneratorExit) and running_loop() is not home:
                 raise  # not from the batch: the loop has ended, and the garbage collector closes this coroutine
-            verdict = Failed(without_this_frame(error))
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                msg = "the task that ran the batch was cancelled, as `asyncio.run` does at the end of its loop"
+                cancelled = BatchCancelledError(msg)
+                cancelled.__cause__ = error
+                verdict = Failed(cancelled)
+            else:
+                verdict = Failed(without_own_frames(error))
         scope.active = False
         self._complete(batch, verdict, home)
         self._forget(task)
+        del batch, verdict, awaitable, work  # the frames of an exception refer to this one, by `f_back`
 
     def _forget(self, task: asyncio.Task[Any] | None) -> None:
         """Remove a task that needs no further work, which costs less than a call of `_ended` by the loop."""
@@ -188,62 +224,63 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
             del self._tasks[task]
             task.remove_done_callback(self._ended)
 
-    def _hand_over(self, batch: Batch[T], awaitable: Any) -> None:  # noqa: ANN401 - usually a coroutine
-        """Pass the awaitable that a sync batch function returned to the home loop; close it after the end."""
-        with self.lock:
-            if self.stopped.done():
-                getattr(awaitable, "close", bool)()  # no caller waits for its result
-                return
-            self._leave_dead_home()
-            if self.home is not None:
-                self._awaitables[batch] = (self.home, awaitable)
-            self._on_home(None, self._start_awaitable, batch)
-
-    def _start_awaitable(self, batch: Batch[T]) -> None:
-        with self.lock:
-            _, awaitable = self._awaitables.pop(batch, (None, None))
-        if awaitable is None:
+    def _start_task(self, batch: Batch[T]) -> None:
+        handed_over = self._handed_over.pop(batch, None)
+        if handed_over is None:
             return  # another loop has taken it
-        home = asyncio.get_running_loop()
-        work = self._work(home, batch, awaitable)
+        loop = asyncio.get_running_loop()
+        work = self._work(loop, batch, handed_over[1])
         try:
-            task = self._create_task(home, work)
+            task = self._create_task(loop, work)
         except BaseException as error:  # noqa: BLE001 - from a task factory: it fails this batch only
             work.close()
-            self._complete(batch, Failed(without_this_frame(error)), home)
+            self._complete(batch, Failed(without_own_frames(error)), loop)
             return
         if not task.done():  # an eager task factory may have run it already
-            with self.lock:
-                self._tasks[task] = batch
-                if self.stopped.done():
-                    task.cancel()  # the batch was given up after the decision
+            self._tasks[task] = batch
+            if self.core.done:
+                task.cancel()  # the batch was given up after the decision
             task.add_done_callback(self._ended, context=Context())
 
     # Worker threads or an executor: for sync batch functions
 
     def _start(self, batch: Batch[T], home: Loop) -> None:
-        executor = self.options.executor
         try:
-            if executor is None:
-                with self.lock:
-                    if not self.stopped.done():  # otherwise the batch was given up after the decision
-                        self._own_workers().run(partial(self._serve, [batch]))
-            else:
-                running = send(executor, self.batcher_id, self.process_batch, batch.items)
-                running.add_done_callback(lambda done: self._take(batch, partial(result_of, done)))
+            if self.is_async:
+                self._hand_over(batch, None)
+            elif self.pool is not None:
+                running = self.pool.send(self.batcher_id, self.process_batch, batch.items)
+                running.future.add_done_callback(partial(self._take, [(batch, running)]))
+            elif not self.core.done:  # otherwise the batch was given up after the decision
+                self._own_workers().run(partial(self._serve, [batch]))
         except BaseException as error:  # noqa: BLE001 - an error at the start fails this batch only
-            self._complete(batch, Failed(without_this_frame(error)), home)
+            self._complete(batch, Failed(without_own_frames(error)), home)
 
     def _serve(self, batches: list[Batch[T]]) -> None:
         """Run a batch, and then the batches that are due at its end.
 
         The batch is passed in a list, so that no reference to it remains after its end.
         """
-        batch: Batch[T] | None = batches.pop()
-        while batch is not None:
-            verdict = self._evaluate(batch, partial(self._invoke, batch))
-            more = verdict is None or self._finish(batch, verdict, None)
-            batch = self._next_in_worker() if more else None
+        batch: Batch[T] | None = batches[0]
+        try:
+            while batch is not None:
+                batches[:] = ()
+                verdict = self._evaluate(batch, partial(self._invoke, batch))
+                more = verdict is None or self._finish(batch, verdict, None)
+                batch = self._next_in_worker() if more else None
+        except BaseException as error:  # noqa: BLE001 - from another thread, or from a lack of memory
+            self._bury(batch, error)
+
+    def _bury(self, batch: Batch[T] | None, error: BaseException) -> None:
+        """Fail the batch of a worker that an exception from outside has struck, and ask the core again."""
+        with self.lock:
+            self.core.inconsistent = True  # it may have had a decision that it did not execute
+            self._catch_up()
+        if batch is not None:
+            self._finish(batch, Failed(ended_by(error)), None)
+        report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
+        self._leave_dead_home()
+        self._perform(None)
 
     def _invoke(self, batch: Batch[T]) -> object:
         return invoke_here(self.batcher_id, self.process_batch, batch)
@@ -252,56 +289,76 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         """Return the next batch for this worker thread, or None if none is due now."""
         kept = None
         while True:
+            if not self.core.idle:
+                self._leave_dead_home()
             with self.lock:
-                if not self.core.idle:
-                    self._leave_dead_home()
                 decision = self._decide()
                 if isinstance(decision, Done):
-                    self._end()
-                    return None
-                if not isinstance(decision, Expire):
-                    self._update_wakeup(None)  # the timer may be too late, or another slot may be free
+                    self._planned += 1
+                elif not isinstance(decision, Expire):
+                    self._plan_wakeup()  # the timer may be too late, or another slot may be free
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
-                    return decision.batch if isinstance(decision, Run) else None
+            if self._performed != self._planned:
+                self._perform(None)
+            if not isinstance(decision, Expire):
+                return decision.batch if isinstance(decision, Run) else None
             interrupt_batch(decision.batch)
             deliver(decision.settled, None)
 
-    def _take(self, batch: Batch[T], result_of_batch: Callable[[], object]) -> None:
-        """Complete a batch with its result from an executor; a thread of the executor calls this method."""
+    def _take(self, sent: list[tuple[Batch[T], Callable[[], object]]], _: object) -> None:
+        """Complete a batch with its result from an executor; a thread of the executor calls this method.
+
+        They are passed in a list, which is emptied. The frames of an exception refer to all frames that have
+        called them, by `f_back`, and so to the frame that has called this one with its arguments.
+        """
+        batch, result_of_batch = sent.pop()
         verdict = self._evaluate(batch, result_of_batch)
         if verdict is not None:
             self._complete(batch, verdict, running_loop())
+        del batch, result_of_batch, verdict
 
     def _evaluate(self, batch: Batch[T], call: Callable[[], object]) -> Verdict[Any] | None:
-        """Return the verdict on a call of a sync function, or None if the home loop must await its result."""
+        """Return the verdict on a call of a sync function, or None if a loop must await its result."""
         try:
             result = call()
             if isawaitable(result):
-                self._hand_over(batch, result)
+                if self.core.done:
+                    getattr(result, "close", bool)()  # no caller waits for its result
+                else:
+                    self._leave_dead_home()
+                    self._hand_over(batch, result)
                 return None
             return judge(result, len(batch.requests))
         except BaseException as error:  # noqa: BLE001 - promise 6: every exception goes to the callers
-            return Failed(without_this_frame(error))
+            return Failed(without_own_frames(error))
+        finally:
+            del batch, call  # the frames of an exception refer to this one, by `f_back`
 
     def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
         """Report the end of a batch, and arrange that the core is asked for the next one."""
         if self._finish(batch, verdict, here):
+            if here is None and self.core.queued:
+                self._leave_dead_home()
             with self.lock:
-                if here is None and self.core.queued:
-                    self._leave_dead_home()
-                self._update_wakeup(here)
+                self._plan_wakeup()
+            self._perform(here)
 
     def _own_workers(self) -> threads.WorkerThreads:
-        """Return the worker threads for sync functions; the caller holds the lock."""
-        if self._workers is None:
-            self._workers = threads.WorkerThreads(self.options.most_slots + STALLED_LIMIT, f"{self.name}-worker")
-            self._finally(self._workers.stop_soon)
-        return self._workers
+        """Return the worker threads for sync functions."""
+        found = self._workers
+        if found is None:
+            with self.lock:
+                found = self._workers
+                if found is None:
+                    found = threads.WorkerThreads(self.options.most_slots + STALLED_LIMIT, f"{self.name}-worker")
+                    self._workers = found
+                    self._finally(found.stop_soon)
+        return found
 
     def _retire(self) -> None:
-        if self._timer is not None and self.home is not None and not self.home.is_closed():
-            self._on_home(running_loop(), self._timer.cancel)
-        self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None and self.home is not None and not self.home.is_closed():
+            self._on_home(running_loop(), timer.cancel)
         for task, batch in list(self._tasks.items()):
             loop = task.get_loop()
             if batch is not None and loop.is_running():
@@ -310,10 +367,13 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
             self._workers.stop_soon()
         if self._loop_thread is not None:
             self._loop_thread.stop_soon()
+        self._retire_pool()
 
     def own_threads(self, *, busy: bool) -> list[threads.DaemonThread]:
         """Return the workers, and the thread of the loop; if `busy` is false, leave out the busy workers."""
         found = [] if self._loop_thread is None else [self._loop_thread.thread]
         if self._workers is not None:
             found += self._workers.threads - (set() if busy else self._workers.busy)
-        return found
+        if self.pool is not None:
+            found += self.pool.threads
+        return [thread for thread in found if not thread.is_dead]

@@ -8,18 +8,22 @@ import logging
 import threading
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 from batchers.core.decisions import Settled
 from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err, Outcome
 
 from .loops import call_soon_threadsafe
+from .threads import DaemonThread, StartError
 
 logger = logging.getLogger("batchers")
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+HELD_SECONDS = 0.01
+"""Seconds that a delivery waits for the lock of one future, after all others have their outcomes."""
 
 Pairs: TypeAlias = list[tuple[Request[Any], Outcome[Any]]]
 
@@ -44,26 +48,30 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
     _resolve(near)
 
 
-def _resolve(pairs: Pairs) -> None:
+def _resolve(pairs: Pairs) -> None:  # noqa: C901 - for every call: another function costs time
     """Resolve the future of each request, even if a callback of one of the futures raises an exception.
 
     After an exception, the request that was in progress is tried once more, because its future may not be resolved
     yet. An exception in the main thread that is no `Exception` (for example KeyboardInterrupt) is raised again at
-    the end. Other exceptions are logged.
+    the end. Other exceptions are logged. Futures whose lock another thread holds come last.
     """
     interrupt: BaseException | None = None
     rest = iter(pairs)
     again: tuple[tuple[Request[Any], Outcome[Any]], ...] = ()
     pair = tried = None
+    held: Pairs = []
     while True:
         try:
             for pair in chain(again, rest):
                 request, outcome = pair
                 future: Any = request.future
-                if request.loop is not None:
-                    if future.done():  # only the loop of the future changes it, so this answer stays valid
-                        continue
-                elif type(future) is not Waiter and not _claim(future):
+                if type(future) is SharedFuture:
+                    if not future.resolve(outcome, 0.0):
+                        held.append(pair)
+                    request.item = None
+                    continue
+                request.item = None
+                if request.loop is not None and future.done():  # only its loop changes it, so this stays valid
                     continue
                 if type(outcome) is Err:
                     future.set_exception(outcome.error)
@@ -78,26 +86,68 @@ def _resolve(pairs: Pairs) -> None:
                 interrupt = error
             else:
                 logger.exception("A callback of a future has raised what it must not")
+    for request, outcome in held:
+        _resolve_held(request.future, outcome)
     if interrupt is not None:
         raise interrupt
 
 
-def notify_cancelled(future: Any) -> None:  # noqa: ANN401 - a request does not specify the type of its future
-    """Notify threads in `concurrent.futures.wait` that the future of a thread was cancelled."""
-    future.set_running_or_notify_cancel()
+def _resolve_held(future: Any, outcome: Outcome[Any]) -> None:  # noqa: ANN401 - a request does not specify its type
+    """Resolve a future whose lock another thread holds: after HELD_SECONDS in a thread that waits for the lock.
 
-
-def _claim(future: concurrent.futures.Future[Any]) -> bool:
-    """Return True if the future still needs its outcome; a cancelled future stays cancelled.
-
-    A thread may cancel the future at any moment. Therefore the future decides under its own lock, and notifies
-    the threads that wait for it in `concurrent.futures.wait`.
+    If an exception interrupts `future.result()`, CPython may leave the lock held for ever. It is reentrant, so the
+    thread that holds it can still ask for the result.
     """
-    if future.running():  # it was claimed before, and the delivery was interrupted
+    if not future.resolve(outcome, HELD_SECONDS):
+        try:
+            DaemonThread(lambda _: future.resolve(outcome, -1), "batcher-future")
+        except StartError:  # now all others wait too
+            future.resolve(outcome, -1)
+
+
+def release(request: Request[Any]) -> None:
+    """Drop the item of a withdrawn request, and notify threads in `concurrent.futures.wait`; called once."""
+    request.item = None
+    if type(request.future) is SharedFuture and request.future.cancelled():
+        request.future.set_running_or_notify_cancel()
+
+
+class SharedFuture(concurrent.futures.Future[S]):
+    """Future of `submit`, which any thread may cancel, query and wait for.
+
+    Its delivery does not wait for the lock of the future.
+    """
+
+    _resolver: int | None = None  # identifier of the thread that resolves it and holds its lock
+
+    def resolve(self, outcome: Outcome[S], seconds: float) -> bool:
+        """Set the outcome, and run the callbacks; return False if the lock is held for so many seconds (-1: wait).
+
+        A future that was cancelled stays cancelled, and one with an outcome keeps it.
+        """
+        if not self._condition.acquire(seconds != 0, timeout=seconds or -1):
+            return False
+        try:
+            self._resolver = threading.get_ident()
+            if self.done() and not self.cancelled():
+                return True
+            # This notifies the threads in `concurrent.futures.wait`, also for a cancelled future.
+            if not (self.running() or self.set_running_or_notify_cancel()):
+                return True
+            if type(outcome) is Err:
+                self.set_exception(outcome.error)
+            else:
+                self.set_result(cast("S", outcome))
+        finally:
+            self._resolver = None
+            self._condition.release()
+        self._invoke_callbacks()
         return True
-    if future.done() and not future.cancelled():
-        return False
-    return future.set_running_or_notify_cancel()
+
+    def _invoke_callbacks(self) -> None:
+        """Run the callbacks, but not while this thread holds the lock to set the outcome."""
+        if self._resolver != threading.get_ident():
+            super()._invoke_callbacks()  # type: ignore[misc]  # private, and the same from Python 3.2 to 3.14
 
 
 class CancelCallback:

@@ -1,9 +1,8 @@
 """Common part of both drivers: admission, cancellation, delivery and shutdown.
 
-A subclass only waits and calls `process_batch`: its part is the abstract methods. Every event changes the core
-in this module, under the lock. Then `_update_wakeup` runs, unless the core reports that nothing is due earlier.
-The core knows the time of its next decision. `_update_wakeup` wakes the driver if the driver would ask the core
-too late.
+A subclass only waits and calls `process_batch`: its part is the abstract methods, here and in `locking`. Every
+event changes the core in this module, under the lock, and plans a wake-up if the driver would ask the core too
+late. The core knows the time of its next decision. `locking` says what happens under the lock, and what after it.
 
 A driver belongs to one batcher. While nothing is queued or running, the driver refers to the batcher weakly, so
 that an unused batcher is collected. The driver refers to the batcher strongly (`_kept`) from each wake-up until
@@ -15,47 +14,45 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import threading
-import time
+import sys
 import weakref
-from abc import ABC, abstractmethod
-from collections import deque
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from batchers.core.decisions import Batch, Decision, Dispatch, Done
+from batchers.core.decisions import Batch, Settled
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
-from batchers.core.outcomes import Err, Verdict
+from batchers.core.outcomes import Failed, Verdict
 from batchers.core.refusals import STALLED_LIMIT
 from batchers.errors import BatcherError
 from batchers.options import Options
-from batchers.stats import BatcherStats
 
 from . import lifetime, report, threads
-from .delivery import deliver, notify_cancelled
-from .invocation import current_scope, new_batcher_id, refuse_reentrant
+from .delivery import deliver, release
+from .invocation import BatchCancelledError, current_scope, new_batcher_id, refuse_reentrant
+from .locking import LockedCore, refuse_inside
 from .loops import Loop
+from .pools import Pool
 from .requests import RequestFactory
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-logger = logging.getLogger("batchers")
+_NO_CALL = "call the batcher from another thread, or after this call has returned"
 
 
-class Driver(ABC, Generic[T, S]):
-    """The core of a batcher, its lock, and the events that change the core."""
+class Driver(LockedCore[T, S]):
+    """The events that change the core of a batcher, and the delivery of their outcomes."""
 
     __slots__ = (
-        *("options", "function", "is_async", "name", "_ref", "_kept", "_finalizers"),
-        *("core", "lock", "stopped", "home", "batcher_id", "requests"),
-        *("_next_wakeup", "_cancelled", "_helping", "__weakref__"),
+        *("options", "function", "is_async", "home", "batcher_id", "pool", "requests"),
+        *("_ref", "_kept", "_finalizers", "_failures", "_started", "__weakref__"),
     )
 
-    clock = staticmethod(time.monotonic)
-    """Monotonic clock in seconds. Subclasses in tests replace it."""
+    needs_loop: ClassVar[bool] = False
+    """True if the driver itself needs an event loop."""
 
     def __init__(
         self,
@@ -77,20 +74,18 @@ class Driver(ABC, Generic[T, S]):
 
     def _reset(self, *, orphaned: bool = False) -> None:
         """Initialise all variable state; `orphaned`: this is a fork, and its parent has the executor's workers."""
+        self._finalizers.clear()
         options = self.options
+        self._reset_lock(Core(options))
         self.batcher_id = new_batcher_id()
         self.requests: RequestFactory[T] = RequestFactory(options, self.clock, orphaned=orphaned)
         self._kept: Any = None
-        self.core: Core[T, S] = Core(options)
-        self.lock = threading.Lock()
-        # Time at which the driver asks the core without a new wake-up. -inf: it has been woken. inf: never.
-        self._next_wakeup = inf
-        # Requests that were cancelled in a place where waiting for the lock was not allowed.
-        self._cancelled: deque[Request[T]] = deque()
-        self._helping = False  # True while a thread waits for the lock to withdraw them
-        self.stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.pool = None if options.executor is None else Pool(options.executor, self.clock)
+        if self.pool is not None and self.pool.survives_fork:
+            self._finally(self.pool.close)
+        self._failures = report.FailureLog()
+        self._started = False  # True after `start`
         self.home: Loop | None = None
-        self._finalizers.clear()
         self._set_up()
 
     def _finally(self, function: Callable[[], object]) -> None:
@@ -120,16 +115,18 @@ class Driver(ABC, Generic[T, S]):
         """Initialise the state of the subclass, without threads and loops; `_reset` calls this method."""
 
     @abstractmethod
-    def _wake(self, here: Loop | None) -> None:
-        """Make a thread or the home loop ask the core soon.
+    def _settle(self, here: Loop | None) -> None:
+        """See to the loops that a call from elsewhere than the home loop needs; without the lock.
 
-        The caller holds the lock. `here` is the event loop that runs in the calling thread, if any.
-        Raises RuntimeError or OSError if no thread or loop can ask.
+        Raises StartError if a loop cannot start.
         """
 
     @abstractmethod
-    def _retire(self) -> None:
-        """Wake all waiting threads and timers so that they end; called once, at the end, with the lock held."""
+    def _start_threads(self) -> None:
+        """Start the threads that the first batch will need; without the lock; may be called again.
+
+        Raises StartError if a thread cannot start.
+        """
 
     @abstractmethod
     def own_threads(self, *, busy: bool) -> list[threads.DaemonThread]:
@@ -139,10 +136,23 @@ class Driver(ABC, Generic[T, S]):
         """Return the tasks of batches that run on loop `here`."""
         return set()
 
-    def _move(self, here: Loop | None) -> None:
-        """Choose a running loop as the home loop before a call from elsewhere; the caller holds the lock."""
-
     # Events
+
+    def start(self, here: Loop | None) -> None:
+        """Start the threads and choose the loops before the first call; do nothing after the end."""
+        if self.is_inside():
+            refuse_inside("start", _NO_CALL)
+        if self.core.closed:
+            return
+        self._settle(here)
+        self._start_threads()
+        self._started = True
+        self._perform(here)
+
+    @property
+    def running(self) -> bool:
+        """True if the driver was started, by `start` or by the first item, and has not ended since."""
+        return (self._started or self.core.accepted > 0) and not self.stopped.done()
 
     def accept(
         self, item: T, timeout: float | None, priority: int, future: object, here: Loop | None
@@ -157,128 +167,85 @@ class Driver(ABC, Generic[T, S]):
             request = self.requests.make(item, timeout, priority, future, here)
         if current_scope() is not None:
             refuse_reentrant(self.batcher_id, "process or submit")
+        if self.is_inside():
+            refuse_inside("a call", _NO_CALL)
         core = self.core
-        with self.lock:
-            if self._cancelled or core.inconsistent:
-                self._catch_up()
-            if (here is not self.home or here is None) and not core.closed:
-                self._find_home(here)
-            if core.offer_one(request, self.clock()) and self._next_wakeup != -inf:
-                self._wake_for((request,), here)
+        try:
+            if here is None or here is not self.home:
+                self._settle(here)
+            with (
+                self.lock
+            ):  # no `try` in here: CPython 3.11 to 3.13 do not release the lock after an exception at it
+                if self._cancelled or core.inconsistent:
+                    self._catch_up()
+                if core.offer_one(request, self.clock()) and self._next_wakeup != -inf:
+                    self._plan_wakeup()
+            if self._performed != self._planned:
+                self._perform(here)
+        except BaseException as error:
+            self._not_accepted((request,), here, error)
+            raise
         return request
 
     def admit(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
         """Submit requests: accept all, or raise an error and accept none; `here` is as for `accept`."""
+        if sys.is_finalizing():
+            self.refuse_wait("submit()", "")
         if current_scope() is not None:
             refuse_reentrant(self.batcher_id, "process or submit")
+        if self.is_inside():
+            refuse_inside("a call", _NO_CALL)
         core = self.core
-        with self.lock:
-            if self._cancelled or core.inconsistent:
-                self._catch_up()
-            if (here is not self.home or here is None) and not core.closed:
-                self._find_home(here)
-            if core.offer(requests, self.clock()) and self._next_wakeup != -inf:
-                self._wake_for(requests, here)
-
-    def _wake_for(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
-        """Wake the driver for new requests; on failure, withdraw them and raise; the caller holds the lock."""
         try:
-            self._update_wakeup(here)
+            if here is None or here is not self.home:
+                self._settle(here)
+            with self.lock:
+                if self._cancelled or core.inconsistent:
+                    self._catch_up()
+                if core.offer(requests, self.clock()) and self._next_wakeup != -inf:
+                    self._plan_wakeup()
+            if self._performed != self._planned:
+                self._perform(here)
         except BaseException as error:
-            for request in requests:
-                self.core.withdraw(request)
-            if isinstance(error, (RuntimeError, OSError)):
-                raise _cannot_start(error) from error
+            self._not_accepted(requests, here, error)
             raise
 
-    def _find_home(self, here: Loop | None) -> None:
-        """Do the same as `_move`, but raise BatcherError if no loop can start; the caller holds the lock."""
-        try:
-            self._move(here)
-        except (RuntimeError, OSError) as error:
-            raise _cannot_start(error) from error
+    def _not_accepted(self, requests: Sequence[Request[T]], here: Loop | None, error: BaseException) -> None:
+        """See to an exception during a call: withdraw its requests that were accepted, and serve the others.
 
-    def cancel(self, request: Request[T], here: Loop | None) -> None:
-        """Withdraw the request of a caller that cancels; do nothing if the request is settled."""
-        with self.lock:
-            self._catch_up()
-            if self.core.withdraw(request):
-                self._update_wakeup(here)
-
-    def cancel_anywhere(self, request: Request[T]) -> None:
-        """Do the same as `cancel` in a garbage collection or signal handler, where this thread may hold the lock.
-
-        If any thread holds the lock, its next holder withdraws the request before any other work. This is, at the
-        latest, a helper thread that waits for the lock.
+        If no thread or loop can start, the others fail as well, because nothing would serve them.
         """
-        self._cancelled.append(request)
-        if self.lock.acquire(blocking=False):
-            try:
-                self._apply_cancellations()
-            finally:
-                self.lock.release()
-        elif not self._helping:
-            self._helping = True
-            try:
-                threads.DaemonThread(self._apply_cancellations_later, f"{self.name}-cancel")
-            except RuntimeError:  # no thread can start now: the next event withdraws the request
-                self._helping = False
+        for request in requests:
+            if hasattr(request, "number"):  # the core may have accepted it
+                self.cancel(request, here)
+        if isinstance(error, threads.StartError):
+            text = str(error)
+            with self.lock:
+                settled = self.core.fail_waiting(lambda _: threads.StartError(text))
+            deliver(settled, here)
+        if self._performed != self._planned:
+            self._perform(here)
 
-    def _apply_cancellations_later(self, _: threads.DaemonThread) -> None:
+    def cancel(self, request: Request[T], here: Loop | None = None) -> None:
+        """Withdraw the request of a caller that leaves; do nothing if the request is settled.
+
+        The caller may be the garbage collector, or a signal handler, in a thread that is inside of an event. Then
+        that thread withdraws the request after the event.
+        """
+        if self.is_inside():
+            self._cancelled.append(request)
+            self._planned += 1
+            return
         with self.lock:
-            self._helping = False  # first: this thread may miss a later request, which needs its own helper
-            self._apply_cancellations()
-
-    def _apply_cancellations(self) -> None:
-        self._catch_up()
-        if self.core.done:
-            self._end()
-
-    def _catch_up(self) -> None:
-        """Abort an inconsistent core, and withdraw the requests in `_cancelled`; the caller holds the lock."""
-        if self.core.inconsistent:
-            self._abort(None)
-        while self._cancelled:
-            request = self._cancelled.popleft()
-            if self.core.withdraw(request) and request.loop is None:
-                notify_cancelled(request.future)
-
-    def _abort(self, error: Exception | None) -> None:
-        """Fail all requests when the core cannot continue, so that no caller hangs; the caller holds the lock."""
-        reason = "an exception of a signal handler struck half-way" if error is None else repr(error)
-        logger.error("The batcher failed and ends; its callers get BatcherError", exc_info=error)
-        msg = f"the batcher has failed ({reason}): make a new one"
-        settled = [(request, Err(BatcherError(msg))) for request in self.core.abort()]
-        self._end()
-        try:  # in another thread, because callbacks of futures should not run with the lock held
-            threads.DaemonThread(lambda _: deliver(settled, None), f"{self.name}-failed")
-        except RuntimeError:  # no thread can start: a delivery with the lock held is better than none
-            deliver(settled, None)
-
-    def _update_wakeup(self, here: Loop | None) -> None:
-        """Wake the driver after an event if it would ask too late, or without need; the caller holds the lock."""
-        if self.core.done:
-            self._end()
-        elif self._next_wakeup != -inf:
-            due = self.core.due
-            if due < self._next_wakeup or due == inf != self._next_wakeup:
-                self._next_wakeup = -inf
-                self._kept = self._ref()
-                try:
-                    self._wake(here)
-                except BaseException:
-                    self._next_wakeup = inf  # the wake-up failed: the next event tries again
-                    raise
-
-    def _decide(self) -> Decision[T, S]:
-        """Return the decision of the core, or Done after a failure of the core; the caller holds the lock."""
-        if self._cancelled or self.core.inconsistent:
-            self._catch_up()
-        try:
-            return self.core.decide(self.clock())
-        except Exception as error:  # noqa: BLE001 - a defect, or an inconsistency after a signal handler
-            self._abort(error)
-            return Done()
+            if self._cancelled or self.core.inconsistent:
+                self._catch_up()
+            withdrawn = self.core.withdraw(request)
+            if withdrawn:
+                self._plan_wakeup()
+        if withdrawn:
+            release(request)
+        if self._performed != self._planned:
+            self._perform(here)
 
     def _finish(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> bool:
         """Report the end of a batch, deliver its outcomes, and return True if the driver must ask the core again.
@@ -286,14 +253,42 @@ class Driver(ABC, Generic[T, S]):
         The driver asks after the delivery, so that callers that submit again at once are part of the next batch.
         """
         core = self.core
-        with self.lock:
-            if core.inconsistent:
+        interrupt: BaseException | None = None
+        try:
+            with self.lock:
+                if core.inconsistent:
+                    self._catch_up()
+                settled, failed, more, kept = self._end_batch(batch, verdict)
+        except BaseException as error:  # noqa: BLE001 - raised again after the delivery
+            interrupt = error
+            with self.lock:
+                core.inconsistent = True
                 self._catch_up()
-            settled = core.finish(batch, verdict, self.clock())
-            more = not core.idle or core.closed or self._next_wakeup != inf
-            kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
+                settled, failed, more, kept = self._end_batch(batch, verdict)  # noqa: RUF059 - as above
         deliver(settled, here)
+        if failed and isinstance(verdict, Failed) and not isinstance(verdict.cause, BatchCancelledError):
+            self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
+        if self._performed != self._planned:
+            self._perform(here)
+        if interrupt is not None:
+            raise interrupt
         return more
+
+    def _end_batch(self, batch: Batch[T], verdict: Verdict[S]) -> tuple[Settled[T, S], bool, bool, Any]:
+        """Report the end of a batch to the core; the caller holds the lock.
+
+        Return the outcomes, whether the batch failed and is not divided, whether the core must be asked again, and
+        the batcher if it is not needed any more.
+        """
+        core = self.core
+        failed_before = core.failed_batches
+        settled = core.finish(batch, verdict, self.clock())
+        core.ended = ()
+        more = not core.idle or core.closed or self._next_wakeup != inf
+        return settled, core.failed_batches != failed_before, more, self._stop_keeping()
+
+    def _keep(self) -> None:
+        self._kept = self._ref()
 
     def _stop_keeping(self) -> Any:  # noqa: ANN401 - the batcher, whose type is unknown here
         """Refer to the batcher weakly if no work is left, and return it; the caller holds the lock.
@@ -310,14 +305,16 @@ class Driver(ABC, Generic[T, S]):
     def close(self, here: Loop | None, *, force: bool) -> None:
         """Accept no more items; with `force`, fail waiting ones; raise ReentrantCallError in `process_batch`."""
         refuse_reentrant(self.batcher_id, "stop or close")
+        self.refuse_wait("stop or close", _NO_CALL)
         with self.lock:
             self._catch_up()
             settled = self.core.close(force=force)
         deliver(settled, here)
+        if not self.core.done and (here is None or here is not self.home):
+            self._settle(here)
         with self.lock:
-            if not self.core.done and (here is not self.home or here is None):
-                self._find_home(here)
-            self._update_wakeup(here)
+            self._plan_wakeup()
+        self._perform(here)
 
     def abandon(self, here: Loop | None, timeout: float | None) -> bool:
         """Fail all items that are not settled; return True if work was given up, in this call or before."""
@@ -329,25 +326,22 @@ class Driver(ABC, Generic[T, S]):
                 return self.core.abandoned
             self._catch_up()
             settled = list(self.core.abandon())
-            self._end()
-        logger.warning(
-            "%s did not end within %s s; %d callers got BatcherStoppedError", state, timeout, len(settled)
-        )
+            self._plan_wakeup()
+        text = "%s did not end within %s s; %d callers got BatcherStoppedError"
+        report.log(logging.WARNING, text, None, state, timeout, len(settled))
         deliver(settled, here)
+        self._perform(here)
         return True
-
-    def _end(self) -> None:
-        """End the driver when nothing is left to run; may be called again; the caller holds the lock."""
-        if not self.stopped.done():
-            self._retire()
-            self.stopped.set_result(None)
 
     def after_fork(self) -> None:
         """Reset the driver in the child of a fork: the threads and the accepted items belong to the parent."""
         was_closed = self.core.closed
         for finalizer in self._finalizers:
             finalizer.detach()  # it would end threads of the parent
-        self._reset(orphaned=self.options.executor is not None)
+        pool = self.pool
+        if pool is not None:
+            pool.orphan()
+        self._reset(orphaned=pool is not None and not pool.survives_fork)
         if was_closed:
             self.close(None, force=True)
 
@@ -361,6 +355,10 @@ class Driver(ABC, Generic[T, S]):
         self.close(None, force=False)
         return self.stopped
 
+    def _retire_pool(self) -> None:
+        if self.pool is not None:
+            self.pool.close()
+
     # Reports
 
     def describe(self) -> str:
@@ -370,31 +368,17 @@ class Driver(ABC, Generic[T, S]):
         state = "stopped" if self.stopped.done() else report.state_of(self.core)
         return report.line(kind, self.name, state, self.core)
 
-    def stats(self) -> BatcherStats:
-        """Return the counters of one consistent moment."""
-        with self.lock:
-            self._catch_up()
-            return self.core.stats()
-
-    def dispatches(self) -> list[Dispatch]:
-        """Return the most recent starts of batches, oldest first."""
-        with self.lock:
-            self._catch_up()
-            return self.core.dispatches()
-
     def dump(self) -> str:
         """Return a report of the running and stalled batches: seconds since the start, location and stack."""
-        with self.lock:
-            self._catch_up()
-            now = self.clock()
-            in_flight, stalled = self.core.running_batches
-        return "\n".join((self.describe(), *report.batches(in_flight, stalled, now)))
+        in_flight, stalled = self._read(lambda core: core.running_batches)
+        return "\n".join((self.describe(), *report.batches(in_flight, stalled, self.clock())))
 
     @property
     def healthy(self) -> bool:
-        """True if batches can start; False while STALLED_LIMIT batches are stalled."""
-        return self.core.stalled < STALLED_LIMIT
+        """True if batches can start; False if only a restart helps.
 
-
-def _cannot_start(error: Exception) -> BatcherError:
-    return BatcherError(f"the batcher cannot start: {error}; free threads or descriptors, and try again")
+        That is while STALLED_LIMIT batches are stalled, after a failure of the core, and if an executor that was
+        handed in is broken.
+        """
+        broken = self.pool is not None and self.pool.broken is not None
+        return self.core.stalled < STALLED_LIMIT and self.core.failure is None and not broken

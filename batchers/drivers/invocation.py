@@ -8,6 +8,7 @@ import gc
 import inspect
 import logging
 import os
+import pickle
 import sys
 import threading
 import traceback
@@ -18,6 +19,7 @@ from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Batch
+from batchers.core.exceptions import release_frames, text_of
 from batchers.errors import BatchFunctionError, ReentrantCallError
 
 from .loops import call_soon_threadsafe
@@ -25,6 +27,9 @@ from .loops import call_soon_threadsafe
 R = TypeVar("R")
 
 logger = logging.getLogger("batchers")
+
+
+_OWN_MODULES = ("batchers.", "concurrent.futures.")
 
 
 class BatchScope:
@@ -76,9 +81,39 @@ def refuse_reentrant(batcher_id: BatcherId, call: str) -> None:
 def invoke(batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
     """Call a sync `process_batch` in an empty context, so that it sees no context variables of any caller.
 
-    This is a plain function of the module, so that it can be pickled for another process.
+    This is a plain function of the module, so that it can be pickled for another process. There, exceptions that
+    do not survive pickling are replaced: one of them would break the pool.
     """
-    return Context().run(_run_in_scope, batcher_id, function, items)
+    if os.getpid() == batcher_id[0]:
+        return Context().run(_run_in_scope, batcher_id, function, items)
+    try:
+        results = Context().run(_run_in_scope, batcher_id, function, items)
+    except BaseException as error:
+        if _survives_pickling(error):
+            raise
+        raise _in_words(error) from None
+    if type(results) is list:
+        results = [
+            _in_words(result) if isinstance(result, BaseException) and not _survives_pickling(result) else result
+            for result in results
+        ]
+    return results
+
+
+def _survives_pickling(error: BaseException) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)  # noqa: S301 - it was dumped here
+    except Exception:  # noqa: BLE001 - of the user's class
+        return False
+
+
+def _in_words(error: BaseException) -> BatchFunctionError:
+    """Return an error that says what an exception was that cannot be sent to another process."""
+    lines = traceback.format_exception(error)
+    return BatchFunctionError(
+        f"process_batch raised {type(error).__name__}, which cannot be pickled for another process: "
+        f"{text_of(error)}\n{''.join(lines)}"
+    )
 
 
 def _run_in_scope(batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
@@ -161,23 +196,6 @@ def _frame_of(ident: int) -> FrameType | None:
                 gc.enable()
 
 
-def send(
-    executor: concurrent.futures.Executor,
-    batcher_id: BatcherId,
-    function: Callable[[list[Any]], Any],
-    items: list[Any],
-) -> concurrent.futures.Future[Any]:
-    """Submit `invoke` with this function to an executor, and return the future.
-
-    Raises BatchFunctionError if the executor accepts no more work.
-    """
-    try:
-        return executor.submit(invoke, batcher_id, function, items)
-    except RuntimeError as error:
-        msg = f"the executor takes no more work ({error}): stop the batcher before its executor"
-        raise BatchFunctionError(msg) from error
-
-
 def result_of(future: concurrent.futures.Future[R]) -> R:
     """Return the result of a batch from an executor or another loop, or raise its exception.
 
@@ -189,10 +207,33 @@ def result_of(future: concurrent.futures.Future[R]) -> R:
         raise asyncio.CancelledError from error  # the batch was cancelled; its callers were not
 
 
-def without_this_frame(error: BaseException) -> BaseException:
-    """Return the error without the frame of the calling function, which refers to the error, in its traceback."""
+def ended_by(error: BaseException | None) -> BatchFunctionError:
+    """Return the error for the callers of a batch whose thread an exception from outside has ended."""
+    cause = "something that no exception tells of" if error is None else repr(error)
+    return caused_by(error, f"the worker thread that ran the batch was ended from outside by {cause}")
+
+
+class BatchCancelledError(BatchFunctionError):
+    """The task that ran the batch was cancelled, by `asyncio.run` or by a program; it is no failure to log."""
+
+
+def caused_by(error: BaseException | None, message: str) -> BatchFunctionError:
+    """Return a BatchFunctionError with this message and cause."""
+    own = BatchFunctionError(message)
+    own.__cause__ = error
+    return own
+
+
+def without_own_frames(error: BaseException) -> BaseException:
+    """Return the error of a batch function with a traceback that begins in that function.
+
+    The frames of this library, and of the executor, would keep objects of theirs alive.
+    """
+    release_frames(error)  # first: the frames of the function refer to those that are left out
     trace = error.__traceback__
-    return error.with_traceback(trace and trace.tb_next)
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def is_async(function: object) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, TypeAlias, TypeVar
 
-from .threads import DaemonThread
+from .threads import DaemonThread, StartError
 
 R = TypeVar("R")
 
@@ -60,24 +60,36 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
 class LoopThread:
     """An event loop in a separate thread, for code that does not run on an event loop."""
 
-    __slots__ = ("_ending", "_running", "loop", "thread")
+    __slots__ = ("_cleans_up", "_ending", "_running", "loop", "thread")
 
     def __init__(self, name: str) -> None:
         """Start the thread, and return when the loop runs.
 
-        Raises RuntimeError or OSError if the loop or the thread cannot start.
+        Raises StartError if the loop or the thread cannot start.
         """
         self._ending = False
+        self._cleans_up = False
         self._running: set[concurrent.futures.Future[Any]] = set()
-        self.loop = asyncio.new_event_loop()
+        try:
+            self.loop = asyncio.new_event_loop()
+        except OSError as error:
+            raise StartError(error) from error
         started = threading.Event()
         self.loop.call_soon(started.set)
         try:
             self.thread = DaemonThread(self._run, name)
-        except RuntimeError:
+            started.wait()
+        except StartError:
             self.loop.close()
             raise
-        started.wait()
+        except BaseException:  # an interrupt; the thread may have started
+            self.stop_soon()
+            raise
+
+    @property
+    def is_running(self) -> bool:
+        """False if the loop has ended, or is about to."""
+        return not (self._ending or self.thread.is_dead or self.loop.is_closed())
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
         """Schedule a coroutine on the loop, in a new context, and return the future of its result.
@@ -87,6 +99,8 @@ class LoopThread:
         running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
         self._running.add(running)
         running.add_done_callback(self._running.discard)
+        if not self.is_running:
+            running.cancel()  # the loop may have ended without it
         return running
 
     def stop_soon(self) -> None:
@@ -95,13 +109,18 @@ class LoopThread:
         Safe in a finalizer, because it takes no lock of this library.
         """
         self._ending = True
-        call_soon_threadsafe(self.loop, self.loop.stop)
+        call_soon_threadsafe(self.loop, self._stop)
+
+    def _stop(self) -> None:
+        if not self._cleans_up:  # otherwise it was called twice
+            self.loop.stop()
 
     def _run(self, _: DaemonThread) -> None:
         loop = self.loop
         asyncio.set_event_loop(loop)
         try:
             self._run_until_stopped()
+            self._cleans_up = True
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
@@ -115,10 +134,11 @@ class LoopThread:
             loop.close()
 
     def _run_until_stopped(self) -> None:
-        # A batch function, or a task that it has left running, may stop the loop or raise SystemExit or
-        # KeyboardInterrupt. The loop must continue, because other batches run on it.
-        while not self._ending:
+        # A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or
+        # KeyboardInterrupt, and any thread may raise an exception in this one. The loop must continue, because
+        # other batches run on it.
+        while not self._ending and not self.loop.is_closed():
             try:
                 self.loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):
+            except BaseException:
                 logger.exception("A task has raised what would end a program; the loop of the batcher goes on")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +12,46 @@ from batchers.core.decisions import Batch
 from batchers.core.machine import Core
 
 from .invocation import stack_of
+
+logger = logging.getLogger("batchers")
+
+BETWEEN_RECORDS = 1.0
+"""Seconds between two records of failed batches of one batcher."""
+
+
+def log(level: int, text: str, error: BaseException | None, *args: object) -> None:
+    """Log a record with the traceback of an error; called without the lock, after the delivery.
+
+    A filter or handler of the user may raise. That goes to stderr, and not through the thread that logs.
+    """
+    try:
+        logger.log(level, text, *args, exc_info=error)
+    except Exception:  # noqa: BLE001 - of a log filter or handler
+        if sys.stderr is not None:
+            traceback.print_exc(file=sys.stderr)
+
+
+class FailureLog:
+    """Log of the failed batches of one batcher: at most one record in BETWEEN_RECORDS."""
+
+    __slots__ = ("_last", "_left_out")
+
+    def __init__(self) -> None:
+        """Initialise with nothing logged."""
+        self._last: float | None = None
+        self._left_out = 0
+
+    def add(self, name: str, count: int, cause: BaseException, now: float) -> None:
+        """Log that a batch of `count` items has failed, or count it for the next record.
+
+        `now` is a time in seconds of the batcher's clock.
+        """
+        if self._last is not None and now - self._last < BETWEEN_RECORDS:
+            self._left_out += 1
+            return
+        left_out, self._left_out, self._last = self._left_out, 0, now
+        more = f" ({left_out} more failed since the last record)" if left_out else ""
+        log(logging.ERROR, "A batch of %d of %s failed%s", cause, count, name, more)
 
 
 def state_of(core: Core[Any, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 import threading
 from math import inf
 from typing import Any
@@ -42,9 +43,13 @@ def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> No
     `timeout` is in seconds, 0 or more; None means no limit.
 
     Raises OptionError if `timeout` is negative or NaN, and ReentrantCallError inside `process_batch`. Raises
-    BatcherError on the event loop that runs the batches, and in a thread of this batcher.
+    BatcherError on the event loop that runs the batches, and in a thread of this batcher. At the end of the
+    interpreter, where no other thread runs, it does nothing.
     """
+    if sys.is_finalizing():
+        return  # from a `__del__` at the end of the interpreter: no other thread runs, and one may hold the lock
     refuse_reentrant(driver.batcher_id, "close")
+    driver.refuse_wait("close()", "close the batcher in another thread, or after this call has returned")
     end = _end_of(driver, timeout)
     loop = running_loop()
     if loop is not None and not driver.stopped.done() and (loop is driver.home or driver.leftovers(loop)):

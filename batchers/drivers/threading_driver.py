@@ -14,6 +14,9 @@ free slot, or for a deadline. Otherwise, no worker is woken until this worker ha
 core again. Therefore, with one batch in flight and no deadlines, there is one thread, and calls to a busy batcher
 wake no thread.
 
+A worker that an exception from outside ends fails its batch, and plans a wake-up, which starts another worker. A
+wake-up finds out, too, if a thread has ended without any chance to do so.
+
 The workers refer to the driver. The driver refers to its batcher weakly while no work is left. When nothing refers
 to the batcher any more, the workers are woken and end.
 """
@@ -22,20 +25,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from inspect import isawaitable
 from math import inf
 from typing import Any, ClassVar, TypeVar
 
-from batchers.core.decisions import Batch, Decision, Done, Expire, Run, Wait
+from batchers.core.decisions import Batch, Done, Expire, Run, Wait
 from batchers.core.outcomes import Failed, Verdict, judge
-from batchers.errors import BatcherStoppedError
+from batchers.errors import BatcherStoppedError, BatchFunctionError
 
-from . import threads
+from . import report, threads
 from .delivery import deliver
 from .driver import Driver
-from .invocation import enter_scope, interrupt_batch, invoke_here, result_of, send, without_this_frame
+from .invocation import (
+    ended_by,
+    enter_scope,
+    interrupt_batch,
+    invoke_here,
+    result_of,
+    without_own_frames,
+)
 from .loops import LONGEST_WAIT, RETRY_SECONDS, Loop, LoopThread, running_loop
 
 T = TypeVar("T")
@@ -46,8 +57,8 @@ class ThreadingDriver(Driver[T, S]):
     """Driver whose worker threads ask the core, run batches and deliver outcomes."""
 
     __slots__ = (
-        *("_lead", "_follow", "_has_leader", "_followers"),
-        *("_workers", "_busy", "_retired", "_loop_thread"),
+        *("_lead", "_follow", "_leader", "_followers"),
+        *("_workers", "_busy", "_retired", "_number", "_loop_thread"),
     )
 
     condition: ClassVar[type[threading.Condition]] = threading.Condition
@@ -56,37 +67,70 @@ class ThreadingDriver(Driver[T, S]):
     def _set_up(self) -> None:
         self._lead = self.condition(self.lock)
         self._follow = self.condition(self.lock)
-        self._has_leader = False
-        self._followers = 0
+        self._leader: threads.DaemonThread | None = None
+        self._followers: set[threads.DaemonThread] = set()
         self._workers: set[threads.DaemonThread] = set()
-        self._busy: set[threads.DaemonThread] = set()  # workers that run a batch or deliver outcomes
+        # The workers that run a batch, or deliver outcomes (None).
+        self._busy: dict[threads.DaemonThread, Batch[T] | None] = {}
         self._retired: set[threads.DaemonThread] = set()  # all workers of the time at which the driver ended
+        self._number = 0  # of workers that were started, for their names
         self._loop_thread: LoopThread | None = None
         self._finally(self._batcher_is_gone)
 
     # Waiting
 
-    def _wake(self, here: Loop | None) -> None:  # noqa: ARG002 - a worker is woken in the same way from every loop
-        if self._has_leader:
-            self._lead.notify_all()  # at most one waits, but an interrupted notify may have left an old entry
-        elif self._followers:
-            self._follow.notify()
-        elif len(self._workers) <= self.core.in_flight + self.core.stalled:  # otherwise a free worker will ask
-            try:
-                if self.is_async:
-                    self._own_loop()  # now, because no thread can start during the exit of the interpreter
-                self._workers.add(threads.DaemonThread(self._work, f"{self.name}-worker-{len(self._workers) + 1}"))
-            except (RuntimeError, OSError):
+    def _settle(self, here: Loop | None) -> None:  # noqa: ARG002 - the same for every loop
+        if self.is_async and (self._loop_thread is None or not self._loop_thread.is_running):
+            self._start_loop()  # now, because no thread can start during the exit of the interpreter
+
+    def _start_threads(self) -> None:
+        if not self._workers:
+            self._start_worker()
+
+    def _wake(self, here: Loop | None) -> bool:  # noqa: ARG002 - a worker is woken in the same way from every loop
+        with self.lock:
+            self._bury_the_dead()
+            if self._leader is not None:
+                self._lead.notify_all()  # at most one waits, but an interrupted notify may have left an old entry
+                return True
+            if self._followers:
+                self._follow.notify()
+                return True
+            if len(self._workers) > self.core.in_flight + self.core.stalled:
+                return True  # a free worker will ask
+        try:
+            return self._start_worker()
+        except threads.StartError:
+            with self.lock:
                 if not self._workers:
                     raise
                 self._next_wakeup = inf  # the existing workers ask after their batches
+            return True
+
+    def _start_worker(self) -> bool:
+        """Start a worker; return False if another thread starts something now."""
+        with self._starting() as mine:
+            if mine:
+                self._number += 1
+                worker = threads.DaemonThread(self._work, f"{self.name}-worker-{self._number}", start=False)
+                with self.lock:
+                    self._workers.add(worker)
+                try:
+                    worker.start()
+                except BaseException:  # after an interrupt it may have started: then it adds itself
+                    with self.lock:
+                        self._workers.discard(worker)
+                    raise
+        return mine
 
     def _retire(self) -> None:
-        self._retired = set(self._workers)
-        self._lead.notify_all()
-        self._follow.notify_all()
+        with self.lock:
+            self._retired |= self._workers
+            self._lead.notify_all()
+            self._follow.notify_all()
         if self._loop_thread is not None:
             self._loop_thread.stop_soon()
+        self._retire_pool()
 
     def _batcher_is_gone(self) -> None:
         """Wake the workers from a new thread so that they end.
@@ -94,7 +138,7 @@ class ThreadingDriver(Driver[T, S]):
         The garbage collector may call this method in a thread that holds the lock.
         """
         if self._workers or self._loop_thread is not None:
-            with contextlib.suppress(RuntimeError):  # no thread can start during the exit of the interpreter
+            with contextlib.suppress(threads.StartError):  # no thread can start during the exit of the interpreter
                 threads.DaemonThread(self._wake_all, f"{self.name}-end")
 
     def _wake_all(self, _: threads.DaemonThread) -> None:
@@ -110,85 +154,102 @@ class ThreadingDriver(Driver[T, S]):
         If `busy` is false, leave out the workers that run a batch or deliver outcomes.
         """
         with self.lock:
-            found = list((self._workers | self._retired) - (set() if busy else self._busy))
+            found = list((self._workers | self._retired) - (set() if busy else self._busy.keys()))
             if self._loop_thread is not None:
                 found.append(self._loop_thread.thread)
-        return found
+        if self.pool is not None:
+            found += self.pool.threads
+        return [thread for thread in found if not thread.is_dead]
 
     def _work(self, me: threads.DaemonThread) -> None:
         """Run batches and deliver outcomes until the worker is not needed any more."""
-        while True:
+        try:
             with self.lock:
-                decision = self._next_decision()
-                if decision is None:
-                    self._workers.discard(me)
-                    return
-                self._busy.add(me)
-            if isinstance(decision, Run):
-                self._run(decision.batch)
-            else:
-                interrupt_batch(decision.batch)
-                deliver(decision.settled, None)
-            del decision  # it refers to the items
-            with self.lock:
-                self._busy.discard(me)
+                self._workers.add(me)
+            while self._serve(me):
+                pass
+        except BaseException as error:  # noqa: BLE001 - from another thread, or from a lack of memory
+            self._bury(me, error)
 
-    def _next_decision(self) -> Run[T] | Expire[T, S] | None:
+    def _serve(self, me: threads.DaemonThread) -> bool:
+        """Wait for a decision that requires work, and do the work; return False if the worker is not needed."""
+        with self.lock:
+            decision = self._next_decision(me)
+        if self._performed != self._planned:
+            self._perform(None)
+        if decision is None:
+            return False
+        if isinstance(decision, Run):
+            self._run(decision.batch)
+        else:
+            interrupt_batch(decision.batch)
+            deliver(decision.settled, None)
+        del decision  # it refers to the items
+        with self.lock:
+            del self._busy[me]
+        return True
+
+    def _next_decision(self, me: threads.DaemonThread) -> Run[T] | Expire[T, S] | None:
         """Wait for a decision that requires work; return None if the worker is not needed any more.
 
         The caller holds the lock.
         """
         while True:
             if self._kept is None and self._ref() is None:
+                self._workers.discard(me)
                 return None
-            decision: Decision[T, S] = self._decide()
+            decision = self._decide()
             if isinstance(decision, Done):
-                self._end()
+                self._retired.add(me)
+                self._workers.discard(me)
+                self._planned += 1
                 return None
             if not isinstance(decision, Wait):
-                if not self._has_leader:
+                self._busy[me] = decision.batch if isinstance(decision, Run) else None
+                if self._leader is None:
                     self._next_wakeup = inf
-                self._update_wakeup(None)  # while this worker is busy, another one may have to watch
+                self._plan_wakeup()  # while this worker is busy, another one may have to watch
                 return decision
             seconds = None
-            if self._has_leader:
-                self._update_wakeup(None)  # the timeout of the leader may be too late now
+            if self._leader is not None:
+                self._plan_wakeup()  # the timeout of the leader may be too late now
             else:
                 self._next_wakeup = decision.until
                 if decision.until < inf:
                     seconds = min(decision.until - self.clock(), LONGEST_WAIT)
-            if not self._drop_batcher():
-                self._wait(seconds)
+            if not self._leave_lock():
+                self._wait(me, seconds)
 
-    def _drop_batcher(self) -> bool:
-        """Drop the strong reference to the batcher if no work is left; return True if it was dropped.
+    def _leave_lock(self) -> bool:
+        """Release the lock, if there is something to do without it, and return True if there was.
 
-        The caller holds the lock. The lock is released during the drop, because the collection of the batcher may
-        collect objects of the user, whose finalizers must not run with the lock held.
+        This drops the strong reference to the batcher if no work is left: its collection may collect objects of
+        the user, whose finalizers must not run with the lock held. The caller holds the lock.
         """
         kept = self._stop_keeping()
-        if kept is None:
+        if kept is None and self._performed == self._planned:
             return False
         self.lock.release()
         try:
             del kept
+            self._perform(None)
         finally:
             self.lock.acquire()
         return True
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self, me: threads.DaemonThread, seconds: float | None) -> None:
         """Wait as the leader for up to `seconds` (None: no limit), or without a limit as a follower.
 
         The worker becomes the leader if there is none. The caller holds the lock. If memory is too short for the
         lock that a wait needs, sleep for RETRY_SECONDS instead, with the driver's lock released for other threads.
         """
-        leads = not self._has_leader
+        leads = self._leader is None
         try:
             if leads:
-                self._has_leader = True
+                self._leader = me
                 self._lead.wait(seconds)
             else:
-                self._followers += 1
+                self._followers.add(me)
                 self._follow.wait()
         except (MemoryError, RuntimeError):
             self.lock.release()
@@ -196,9 +257,40 @@ class ThreadingDriver(Driver[T, S]):
             self.lock.acquire()
         finally:
             if leads:
-                self._has_leader = False
+                self._leader = None
             else:
-                self._followers -= 1
+                self._followers.discard(me)
+
+    # The end of a worker
+
+    def _bury(self, dead: threads.DaemonThread, error: BaseException | None) -> None:
+        """Fail the batch of a worker that has ended, log the cause, and have another worker started if needed."""
+        with self.lock:
+            batch = self._remove(dead)
+            self._catch_up()
+        if batch is not None:
+            self._finish(batch, Failed(ended_by(error)), None)
+        report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
+        self._perform(None)
+
+    def _bury_the_dead(self) -> None:
+        """Plan what `_bury` does for workers that could not do it themselves; the caller holds the lock."""
+        for worker in list(self._workers):
+            if worker.is_dead:
+                batch = self._remove(worker)
+                if batch is not None:
+                    settled = self.core.finish(batch, Failed(ended_by(None)), self.clock())
+                    self._undelivered.append((settled, None))
+                    self._planned += 1
+
+    def _remove(self, dead: threads.DaemonThread) -> Batch[T] | None:
+        """Remove a worker that has ended, and return the batch that it ran; the caller holds the lock."""
+        self._workers.discard(dead)
+        self._followers.discard(dead)
+        if self._leader is dead:
+            self._leader = None
+        self.core.inconsistent = True  # it may have had a decision that it did not execute
+        return self._busy.pop(dead, None)
 
     # Running batches
 
@@ -208,17 +300,17 @@ class ThreadingDriver(Driver[T, S]):
         try:
             verdict = judge(self._evaluate(batch), len(batch.requests))
         except BaseException as error:  # noqa: BLE001 - promise 6: every exception goes to the callers
-            verdict = Failed(without_this_frame(error))
+            verdict = Failed(without_own_frames(error))
         self._finish(batch, verdict, None)
+        del batch, verdict  # the frames of an exception refer to this one, by `f_back`
 
     def _evaluate(self, batch: Batch[T]) -> object:
         if self.is_async:
             return self._await(batch, batch.items)
-        executor = self.options.executor
-        if executor is None:
+        if self.pool is None:
             result = invoke_here(self.batcher_id, self.process_batch, batch)
         else:
-            result = result_of(send(executor, self.batcher_id, self.process_batch, batch.items))
+            result = self.pool.send(self.batcher_id, self.process_batch, batch.items)()
         return self._await(batch, result) if isawaitable(result) else result
 
     def _await(self, batch: Batch[T], work: Any) -> object:  # noqa: ANN401 - items for an async function, or an awaitable
@@ -226,27 +318,18 @@ class ThreadingDriver(Driver[T, S]):
 
         Raises BatcherStoppedError if the driver has ended since the batch started.
         """
-        with self.lock:
-            if self.stopped.done():
-                getattr(work, "close", bool)()  # an awaitable that will not be awaited
-                msg = "the batcher was stopped while the batch ran"
-                raise BatcherStoppedError(msg)
-            loop_thread = self._own_loop()
-        loop = loop_thread.loop
-
-        async def run() -> tuple[object, BaseException | None]:
-            scope = enter_scope(self.batcher_id)
-            batch.where = asyncio.current_task()
-            try:
-                return await (self.process_batch(work) if self.is_async else work), None
-            except BaseException as error:
-                if isinstance(error, GeneratorExit) and running_loop() is not loop:
-                    raise  # the loop has ended, and the garbage collector closes this coroutine
-                return None, error
-            finally:
-                scope.active = False
-
-        result, error = result_of(loop_thread.run(run()))
+        if self.core.done:
+            getattr(work, "close", bool)()  # an awaitable that will not be awaited
+            msg = "the batcher was stopped while the batch ran"
+            raise BatcherStoppedError(msg)
+        loop_thread = self._own_loop()
+        try:
+            result, error = result_of(loop_thread.run(self._awaited(batch, work, loop_thread.loop)))
+        except asyncio.CancelledError as cancelled:
+            if loop_thread.is_running or self.core.done:
+                raise
+            msg = "the event loop of the batcher ended while it ran the batch; the next batch gets another one"
+            raise BatchFunctionError(msg) from cancelled
         if error is None:
             return result
         try:
@@ -254,11 +337,38 @@ class ThreadingDriver(Driver[T, S]):
         finally:
             del error  # breaks a cycle: the traceback of the error refers to this frame
 
+    async def _awaited(self, batch: Batch[T], work: Any, loop: Loop) -> tuple[object, BaseException | None]:  # noqa: ANN401 - as for `_await`
+        """Return the result of an async function or awaitable, or its error; runs on the loop thread.
+
+        This is no function inside of another: its frame would refer to the batch after the end, by its closure.
+        """
+        scope = enter_scope(self.batcher_id)
+        batch.where = asyncio.current_task()
+        try:
+            return await (self.process_batch(work) if self.is_async else work), None
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and running_loop() is not loop:
+                raise  # the loop has ended, and the garbage collector closes this coroutine
+            return None, error
+        finally:
+            scope.active = False
+            del batch, work  # the frames of an exception refer to this one, by `f_back`
+
     def _own_loop(self) -> LoopThread:
         """Return the thread with the loop for async batch functions; start it if needed.
 
-        The caller holds the lock. Raises RuntimeError or OSError if it cannot start.
+        Only workers call this method. Raises StartError if it cannot start.
         """
-        if self._loop_thread is None:
-            self._loop_thread = LoopThread(f"{self.name}-loop")
-        return self._loop_thread
+        while (found := self._loop_thread) is None or not (found.is_running or self.core.done):
+            if not self._start_loop():
+                time.sleep(RETRY_SECONDS)  # another thread starts something: a caller, or another worker
+        return found
+
+    def _start_loop(self) -> bool:
+        """Start the thread with the loop; return False if another thread starts something now."""
+        with self._starting() as mine:
+            if mine and (self._loop_thread is None or not self._loop_thread.is_running):
+                self._loop_thread = LoopThread(f"{self.name}-loop")
+                if self.core.done:
+                    self._loop_thread.stop_soon()
+        return mine

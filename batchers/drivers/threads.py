@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import threading
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 
 from batchers.errors import BatcherError
 
+logger = logging.getLogger("batchers")
+
 _own = threading.local()
+
+
+class StartError(BatcherError):
+    """No thread or event loop can start, because the process has too many threads or descriptors."""
+
+    def __init__(self, cause: object) -> None:
+        """Store the message for a cause, or the message itself."""
+        text = str(cause)
+        advice = "; free threads or descriptors, and try again"
+        super().__init__(text if text.endswith(advice) else f"the batcher cannot start: {text}{advice}")
 
 
 def in_daemon_thread() -> bool:
@@ -20,19 +33,32 @@ def in_daemon_thread() -> bool:
 class DaemonThread:
     """A daemon thread that a batcher starts.
 
-    The future `ended` makes its end awaitable without another thread.
+    The future `ended` makes its end awaitable without another thread. `is_dead` is True after its end. It is an
+    attribute, because an exception of a signal handler in `threading.Thread.is_alive` marks the thread as ended,
+    in CPython 3.11 and 3.12 (bpo-45274), and such an exception in a method of a future may leave its lock held.
     """
 
-    __slots__ = ("_thread", "ended")
+    __slots__ = ("_thread", "ended", "is_dead")
 
-    def __init__(self, function: Callable[[DaemonThread], object], name: str) -> None:
-        """Start the thread, which calls `function` with this object.
+    def __init__(self, function: Callable[[DaemonThread], object], name: str, *, start: bool = True) -> None:
+        """Initialise the thread, which calls `function` with this object; start it if `start` is true.
 
-        Raises RuntimeError if the thread cannot start.
+        Raises StartError if the thread cannot start.
         """
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.is_dead = False
         self._thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
-        self._thread.start()
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Start the thread; raise StartError if it cannot start."""
+        try:
+            self._thread.start()
+        except RecursionError:
+            raise
+        except RuntimeError as error:
+            raise StartError(error) from error
 
     def _run(self, function: Callable[[DaemonThread], object]) -> None:
         _own.thread = True
@@ -40,6 +66,7 @@ class DaemonThread:
             function(self)
         finally:
             del function
+            self.is_dead = True
             self.ended.set_result(None)
 
     @property
@@ -56,64 +83,143 @@ class DaemonThread:
             self._thread.join()
 
 
+class _Worker:
+    """The thread of a worker, the work that it was given, and the lock on which it waits for it."""
+
+    __slots__ = ("ready", "thread", "work")
+
+    def __init__(self) -> None:
+        self.ready = threading.Lock()
+        self.ready.acquire()
+        self.work: Callable[[], object] | None = None
+        self.thread: DaemonThread | None = None
+
+
 class WorkerThreads:
     """Worker threads for sync batch functions.
 
-    A new thread is started only when no worker is free.
+    A new thread is started only when no worker is free, and when one was ended by an exception from outside. No
+    lock is held while a thread starts, because a program may have replaced `Thread.start`.
     """
 
-    __slots__ = ("_free", "_lock", "_most", "_name", "_queue", "busy", "threads")
+    __slots__ = ("_backlog", "_free", "_lock", "_most", "_name", "_number", "_stopping", "_workers", "busy")
 
     def __init__(self, most: int, name: str) -> None:
         """Initialise a pool of at most `most` workers, without starting any."""
         self._most = most
         self._name = name
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._free = 0
-        self.threads: set[DaemonThread] = set()
+        self._number = 0  # of threads, for their names
+        self._lock = threading.RLock()
+        self._workers: set[_Worker] = set()
+        self._free: deque[_Worker] = deque()
+        self._backlog: deque[Callable[[], object]] = deque()  # work for which no thread could start
+        self._stopping = False
         self.busy: set[DaemonThread] = set()
+
+    @property
+    def threads(self) -> set[DaemonThread]:
+        """The threads that have not ended."""
+        found = {worker.thread for worker in list(self._workers)}
+        return {thread for thread in found if thread is not None and not thread.is_dead}
 
     def prepare(self) -> None:
         """Start the first worker, if there is none.
 
-        Raises RuntimeError if it cannot start.
+        Raises StartError if it cannot start.
         """
-        with self._lock:
-            if not self.threads:
-                self.threads.add(DaemonThread(self._serve, f"{self._name}-1"))
-                self._free += 1
+        if not self._workers:
+            self._start(None)
 
     def run(self, work: Callable[[], object]) -> None:
         """Call `work`, which must not raise, in a worker thread.
 
-        Raises BatcherError if there is no worker and none can start.
+        Raises StartError if there is no worker and none can start.
         """
         with self._lock:
-            if self._free <= 0 and len(self.threads) < self._most:
-                try:
-                    self.threads.add(DaemonThread(self._serve, f"{self._name}-{len(self.threads) + 1}"))
-                    self._free += 1
-                except RuntimeError as error:
-                    if not self.threads:  # otherwise one of the existing workers runs it later
-                        msg = f"no thread can run the batch: {error}"
-                        raise BatcherError(msg) from error
-            self._queue.put(work)
-            self._free -= 1
+            worker = self._claim()
+        if worker is not None:
+            worker.work = work
+            worker.ready.release()
+        else:
+            self._start(work)
 
     def stop_soon(self) -> None:
-        """Let each worker end as soon as it is free.
+        """Let each worker end as soon as it is free; safe in a finalizer."""
+        self._stopping = True
+        with self._lock:
+            free = list(self._free)
+            self._free.clear()
+        for worker in free:
+            worker.ready.release()
 
-        Safe in a finalizer, because it takes no lock.
-        """
-        for _ in range(len(self.threads)):
-            self._queue.put(None)
+    def _claim(self) -> _Worker | None:
+        """Return a free worker, which is not free any more, or None; the caller holds the lock."""
+        while self._free:
+            worker = self._free.popleft()
+            if worker.thread is None or not worker.thread.is_dead:
+                return worker
+            self._workers.discard(worker)
+        return None
 
-    def _serve(self, me: DaemonThread) -> None:
-        while (work := self._queue.get()) is not None:
-            self.busy.add(me)
-            work()
-            del work
+    def _start(self, work: Callable[[], object] | None) -> None:
+        """Start a worker, which begins with `work`; if none can start, one of the others runs it later."""
+        worker = _Worker()
+        worker.work = work
+        with self._lock:
+            self._workers = {other for other in self._workers if other.thread is None or not other.thread.is_dead}
+            if work is not None and len(self._workers) >= self._most:
+                self._backlog.append(work)
+                return
+            self._workers.add(worker)
+            self._number += 1
+            name = f"{self._name}-{self._number}"
+            if work is None:
+                self._free.append(worker)
+            else:
+                worker.ready.release()
+        try:
+            worker.thread = DaemonThread(lambda me: self._serve(me, worker), name)
+        except BaseException as error:  # after an interrupt it may have started: then it adds itself
+            with self._lock:
+                self._workers.discard(worker)
+                worker.work = None
+                if work is None:
+                    self._free.remove(worker)
+                elif self._workers and isinstance(error, StartError):
+                    self._backlog.append(work)
+                    return
+            raise
+
+    def _serve(self, me: DaemonThread, worker: _Worker) -> None:
+        worker.thread = me
+        with self._lock:
+            self._workers.add(worker)
+        try:
+            while True:
+                worker.ready.acquire()
+                work = worker.work
+                if work is None:
+                    return
+                self.busy.add(me)
+                worker.work = None
+                work()
+                del work
+                self.busy.discard(me)
+                with self._lock:
+                    if self._backlog:
+                        worker.work = self._backlog.popleft()
+                        worker.ready.release()
+                    elif self._stopping:
+                        return
+                    else:
+                        self._free.append(worker)
+        except BaseException:
+            logger.exception("A worker thread was ended from outside, and is replaced")
+        finally:
             self.busy.discard(me)
             with self._lock:
-                self._free += 1
+                self._workers.discard(worker)
+                if worker in self._free:
+                    self._free.remove(worker)
+            if worker.work is not None:  # an exception from outside has ended the thread before it could begin
+                self.run(worker.work)

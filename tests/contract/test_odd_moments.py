@@ -25,7 +25,7 @@ from batchers import (
 )
 from batchers.core.group_queue import GroupQueue
 from batchers.core.machine import Core
-from batchers.drivers import loops, shutdown, threads
+from batchers.drivers import loops, shutdown
 from tests.conftest import Make
 from tests.support.children import PATIENCE, in_fork
 from tests.support.gate import Flavour, Gate, outcomes, until
@@ -249,7 +249,7 @@ def inconsistent(*_: object) -> None:
 async def test_a_core_that_fails(
     make: Make, gate: Gate, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal handler that raises can tear anything: all callers hear of it, nobody hangs."""
+    """A defect that stays ends the batcher: all callers hear of it, nobody hangs, and later ones hear why."""
     batcher = make(gate.function(flavour), max_batch_size=1)
     running = asyncio.create_task(batcher.process(0))
     await until(lambda: gate.started == 1)
@@ -263,7 +263,8 @@ async def test_a_core_that_fails(
     assert results[0] == 0
     assert [type(result) for result in results[1:]] == [BatcherError] * 2
     assert "inconsistent" in str(results[1])
-    with pytest.raises(BatcherStoppedError):
+    assert not batcher.healthy
+    with pytest.raises(BatcherError, match="inconsistent"):
         await batcher.process(3)
     stats = batcher.stats()
     assert (stats.submitted, stats.completed, stats.stopped, stats.rejected) == (4, 1, 2, 1)
@@ -421,7 +422,7 @@ async def test_a_stop_between_decision_and_start(backend: str, flavour: Flavour)
 def test_an_interrupt_in_the_middle_of_an_event(
     backend: str, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C in `submit`: who waits is told, and `close` returns."""
+    """Ctrl-C in `submit`: its item never runs, and all others are served."""
     gate = Gate()
     batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
     running, waiting = batcher.submit(1), batcher.submit(2)
@@ -435,12 +436,14 @@ def test_an_interrupt_in_the_middle_of_an_event(
         patch.setattr(GroupQueue, "add", interrupted)
         with pytest.raises(KeyboardInterrupt):
             batcher.submit(3)
-    with pytest.raises(BatcherStoppedError):
-        batcher.submit(4)
-    assert "struck half-way" in str(waiting.exception())
-    assert isinstance(running.exception(), BatcherError)
+    later = batcher.submit(4)
     gate.open()
+    assert [future.result() for future in (running, waiting, later)] == [1, 2, 4]
+    assert batcher.healthy
     batcher.close()
+    stats = batcher.stats()
+    assert (stats.completed, stats.cancelled, stats.submitted) == (3, 1, 4)
+    assert gate.items == [1, 2, 4]
 
 
 async def test_an_awaitable_of_a_function_that_was_given_up(make: Make, backend: str) -> None:
@@ -492,7 +495,7 @@ async def test_an_awaitable_for_a_loop_that_stops(backend: str) -> None:
         def last_turn() -> None:
             loop.stop()
             go.set()
-            while not (getattr(driver_of(batcher), "_awaitables", None) or batcher.stats().completed):
+            while not (getattr(driver_of(batcher), "_handed_over", None) or batcher.stats().completed):
                 pass  # the awaitable is on its way, and the loop will not turn again
 
         loop.call_soon(last_turn)
@@ -524,24 +527,22 @@ async def test_close_again_after_giving_up(make: Make, impatient: None) -> None:
     go.set()
 
 
-def test_a_cancel_while_somebody_holds_the_lock(backend: str, flavour: Flavour) -> None:
-    """The item is withdrawn as soon as the lock is free, and whoever waits for the future hears of it."""
+def test_a_cancel_in_the_middle_of_an_event(backend: str, flavour: Flavour) -> None:
+    """It is noted, and the item is withdrawn after the event; whoever waits for the future hears of it."""
     gate = Gate()
     batcher = create_batcher(backend, gate.function(flavour), max_queue_time=3600.0)
     future = batcher.submit(1)
     with driver_of(batcher).lock:
-        thread = threading.Thread(target=future.cancel)
-        thread.start()
-        thread.join()
+        assert future.cancel()
+    assert batcher.stats().cancelled == 1
     done, _ = concurrent.futures.wait([future], PATIENCE)
     assert done
-    assert batcher.stats().cancelled == 1
     batcher.close()
     assert gate.seen == []
 
 
 def test_no_thread_starts_in_an_emergency(backend: str, flavour: Flavour, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancel that meets a held lock is seen to later, and a batcher that fails still tells its callers."""
+    """A batcher that fails still tells its callers, and later ones why."""
     gate = Gate()
     batcher = create_batcher(backend, gate.function(flavour), max_batch_size=1)
     futures = [batcher.submit(n) for n in range(4)]
@@ -553,15 +554,16 @@ def test_no_thread_starts_in_an_emergency(backend: str, flavour: Flavour, monkey
         raise RuntimeError(msg)
 
     with monkeypatch.context() as patch:
-        patch.setattr(threads, "DaemonThread", refuse)
-        with driver_of(batcher).lock:
-            assert futures[1].cancel()
-        assert not driver_of(batcher)._helping
-        assert batcher.stats().cancelled == 1
+        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(Core, "repair", inconsistent)
         driver_of(batcher).core.inconsistent = True
-        with pytest.raises(BatcherStoppedError):
+        with pytest.raises(
+            BatcherError, match=r"the batcher has failed \(IndexError\('inconsistent'\)\)"
+        ) as caught:
             batcher.submit(9)
+        assert not isinstance(caught.value, BatcherStoppedError)
         assert isinstance(futures[2].exception(), BatcherError)
+        assert not batcher.healthy
     gate.open()
     batcher.close()
     assert all(future.done() for future in futures)

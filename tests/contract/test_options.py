@@ -37,6 +37,7 @@ from batchers import (
     batched,
     create_batcher,
 )
+from batchers.decorator import Backend
 from tests.support.children import run
 from tests.support.gate import Gate
 
@@ -176,7 +177,7 @@ def test_stats_add_up(backend: str) -> None:
 # The decorator
 
 
-def test_batched_function(backend: Any) -> None:
+def test_batched_function(backend: Backend) -> None:
     """Called from threads and from coroutines; it keeps its name and its docstring."""
 
     @batched(backend, max_batch_size=8)
@@ -196,7 +197,7 @@ def test_batched_function(backend: Any) -> None:
     double.batcher.close()
 
 
-def test_batched_method(backend: Any) -> None:
+def test_batched_method(backend: Backend) -> None:
     """Each object has a batcher of its own, whatever its first parameter is called."""
 
     class Model:
@@ -217,7 +218,7 @@ def test_batched_method(backend: Any) -> None:
         model.scale.batcher.close()
 
 
-def test_batched_methods_and_super(backend: Any) -> None:
+def test_batched_methods_and_super(backend: Backend) -> None:
     """An override and the method that it calls have batchers of their own."""
 
     class Base:
@@ -236,7 +237,7 @@ def test_batched_methods_and_super(backend: Any) -> None:
     super(Derived, derived).work.batcher.close()
 
 
-def test_batched_methods_of_one_name(backend: Any) -> None:
+def test_batched_methods_of_one_name(backend: Backend) -> None:
     """What they are called by does not matter: each is itself."""
 
     def times(factor: int) -> Any:
@@ -280,7 +281,7 @@ def test_copies_of_an_object_with_a_batched_method(copied: Callable[[Scaled], Sc
         obj.scale.batcher.close()
 
 
-def test_batched_method_without_a_dict(backend: Any) -> None:
+def test_batched_method_without_a_dict(backend: Backend) -> None:
     """There is no place for the batcher: a clear error."""
 
     class Slotted:

@@ -89,7 +89,7 @@ def test_giving_up_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         hung.core.decide(1.0)
     assert hung.core.inconsistent is True
-    assert hung.core.abort() == batch.requests
+    assert hung.core.abort("a defect") == batch.requests
 
 
 def test_what_it_returns_is_dropped() -> None:

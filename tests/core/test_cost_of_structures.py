@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import sys
-import weakref
 from collections.abc import Callable
 from math import inf
 from random import Random
@@ -114,36 +112,3 @@ def test_equal_keys_are_no_problem() -> None:
         order.discard(found[-1])
 
     assert set(found) == set(members)
-
-
-class Thing:
-    """Something that can be referred to weakly."""
-
-
-@pytest.mark.parametrize("how", ["finish", "withdraw", "expire", "force"])
-def test_items_are_let_go(how: str) -> None:
-    """After its outcome nothing of the core holds an item, even if its request is kept."""
-    core: Core[Thing, int] = Core(Options(concurrency=1))
-    first = Request(Thing())
-    request = Request(Thing(), deadline=5.0 if how == "expire" else inf)
-    assert request.item is not None
-    ref = weakref.ref(request.item)
-    core.offer((first,), 0.0)
-    decision = core.decide(0.0)
-    assert isinstance(decision, Run)
-    core.offer((request,), 0.0)
-    if how == "withdraw":
-        core.withdraw(request)
-    elif how == "expire":
-        assert isinstance(core.decide(5.0), Expire)
-    elif how == "force":
-        core.close(force=True)
-    else:
-        core.finish(decision.batch, [1], 0.0)
-        second = core.decide(0.0)
-        assert isinstance(second, Run)
-        core.finish(second.batch, [1], 0.0)
-        del second
-    gc.collect()
-
-    assert ref() is None

@@ -109,16 +109,17 @@ def test_a_collapse_gives_up_every_ticket_once() -> None:
     for number in (1, 5, 9):
         core.withdraw(requests[number])
 
-    given_up = core.abort()
+    given_up = core.abort("a defect")
 
     assert sorted(request.number - 1 for request in given_up) == [0, 2, 3, 4, 6, 7, 8, 10, 11]
-    assert all(request.item is None and not core.withdraw(request) for request in requests)
+    assert core.failure == "a defect"
+    assert not any(core.withdraw(request) for request in requests)
     stats = core.stats()
     assert (stats.stopped, stats.cancelled, stats.queued, stats.running) == (9, 3, 0, 0)
     assert (core.closed, core.abandoned, core.done, core.in_flight) == (True, True, True, 0)
     assert isinstance(core.decide(200.0), Done)
     assert list(core.finish(second, [4, 5, 6, 7], 2.0)) == []
-    assert core.abort() == []
+    assert core.abort("a defect") == []
     assert core.stats().stopped == 9
 
 
@@ -179,7 +180,7 @@ def test_a_collapse_counts_the_rest() -> None:
     core.withdraw(requests[2])
     assert isinstance(core.decide(3.0), Expire)
 
-    assert core.abort() == [requests[3]]
+    assert core.abort("a defect") == [requests[3]]
     assert core.inconsistent is False
     stats = core.stats()
     assert (stats.completed, stats.failed, stats.cancelled, stats.expired, stats.stopped) == (1, 1, 1, 1, 1)
@@ -218,7 +219,7 @@ def test_an_end_that_is_interrupted_loses_nobody() -> None:
 
     was_torn = core.inconsistent
     assert was_torn
-    assert core.abort() == requests[:2]
+    assert core.abort("a defect") == requests[:2]
     assert not core.inconsistent
     stats = core.stats()
     assert (stats.submitted, stats.cancelled, stats.stopped, stats.completed) == (3, 1, 2, 0)
@@ -234,7 +235,7 @@ def test_other_answers_than_callers(answers: list[int]) -> None:
     with pytest.raises(ValueError, match="zip"):
         core.finish(batch, answers, 1.0)  # type: ignore[arg-type]  # list is invariant
     assert core.inconsistent
-    assert core.abort() == requests
+    assert core.abort("a defect") == requests
 
 
 def test_a_start_that_is_interrupted_loses_nobody() -> None:
@@ -247,7 +248,7 @@ def test_a_start_that_is_interrupted_loses_nobody() -> None:
         core.decide(0.0)
 
     assert core.inconsistent
-    assert sorted(request.number for request in core.abort()) == [1, 2, 3, 4]
+    assert sorted(request.number for request in core.abort("a defect")) == [1, 2, 3, 4]
 
 
 def test_a_half_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +263,7 @@ def test_a_half_that_is_interrupted_loses_nobody(monkeypatch: pytest.MonkeyPatch
         core.decide(1.0)
     assert core.inconsistent is True
 
-    assert sorted(request.number for request in core.abort()) == [1, 2, 3, 4]
+    assert sorted(request.number for request in core.abort("a defect")) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("event", ["expire", "close", "abandon", "hang", "late"])
@@ -300,7 +301,7 @@ def test_failing_many_that_is_interrupted_loses_nobody(event: str, monkeypatch: 
         events[event]()
 
     assert core.inconsistent is True
-    assert sorted(request.number - before for request in core.abort()) == [1, 2, 3, 4]
+    assert sorted(request.number - before for request in core.abort("a defect")) == [1, 2, 3, 4]
 
 
 def test_a_refused_offer_leaves_nothing() -> None:

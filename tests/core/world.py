@@ -130,7 +130,6 @@ class World:
     def end(self, number: int, outcome: object) -> None:
         assert number not in self.outcomes
         self.outcomes[number] = outcome
-        assert self.requests[number].item is None
 
     def settle(self) -> bool:
         """Carry out all decisions of this time on both sides."""

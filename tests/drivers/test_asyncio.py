@@ -17,8 +17,8 @@ from tests.support.gate import Gate, outcomes, until
 from tests.support.inside import asyncio_driver_of
 
 
-def test_async_functions_run_on_the_loop_of_their_callers() -> None:
-    """As long as all come from one; afterwards on a loop that no caller can close."""
+def test_async_functions_run_on_the_loop_of_the_first_caller() -> None:
+    """Whoever calls afterwards, until that loop ends: the function may use what belongs to it."""
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def work(items: list[int]) -> list[int]:
@@ -31,12 +31,16 @@ def test_async_functions_run_on_the_loop_of_their_callers() -> None:
         await batcher.process(1)
         assert loops[-1] is asyncio.get_running_loop()
         await asyncio.to_thread(lambda: batcher.submit(2).result())
-        assert loops[-1] is not asyncio.get_running_loop()
+        assert loops[-1] is asyncio.get_running_loop()
         await batcher.process(3)
         assert loops[-1] is loops[-2]
-        await batcher.stop()
 
     asyncio.run(main())
+    asyncio.run(main())
+    assert len(set(loops)) == 2
+    assert batcher.call(4) == 4
+    assert loops[-1] not in loops[:-1]
+    batcher.close()
 
 
 async def test_batches_are_closed_after_the_turn_of_the_loop(gate: Gate) -> None:

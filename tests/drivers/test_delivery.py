@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
@@ -11,12 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from batchers.core.group_queue import Request
-from batchers.drivers.delivery import GatheredResults, deliver
+from batchers.drivers.delivery import GatheredResults, SharedFuture, deliver
 
 
 def requests(callback: Callable[[object], object]) -> list[Request[int]]:
     """Return three, the first one with a callback on its future."""
-    futures: list[concurrent.futures.Future[int]] = [concurrent.futures.Future() for _ in range(3)]
+    futures: list[SharedFuture[int]] = [SharedFuture() for _ in range(3)]
     futures[0].add_done_callback(callback)
     return [Request(0, future=future) for future in futures]
 
@@ -51,7 +50,7 @@ def test_in_another_thread_it_is_no_interrupt(caplog: pytest.LogCaptureFixture) 
 def interrupted_once(error: type[BaseException]) -> list[Request[int]]:
     """Return three requests; setting the result of the first one is interrupted, the first time."""
     found = requests(lambda _: None)
-    first: concurrent.futures.Future[int] = found[0].future  # type: ignore[assignment]
+    first: SharedFuture[int] = found[0].future  # type: ignore[assignment]
     original = first.set_result
     calls: list[int] = []
 
@@ -96,8 +95,8 @@ async def test_a_share_that_is_settled_twice() -> None:
 
 def test_a_future_that_cannot_be_settled(caplog: pytest.LogCaptureFixture) -> None:
     """It is tried twice, and the others get theirs."""
-    strange: concurrent.futures.Future[int] = concurrent.futures.Future()
-    other: concurrent.futures.Future[int] = concurrent.futures.Future()
+    strange: SharedFuture[int] = SharedFuture()
+    other: SharedFuture[int] = SharedFuture()
     strange.cancel()
     strange.set_running_or_notify_cancel()  # by a user: it may be called once only
     deliver([(Request(0, future=strange), 0), (Request(1, future=other), 1)], None)

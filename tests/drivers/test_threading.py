@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from batchers import DeadlineExceededError, ThreadingBatcher
-from batchers.drivers import threads
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 from tests.support.inside import driver_of, threading_driver_of
@@ -114,7 +113,7 @@ def test_a_deadline_for_which_no_thread_started(gate: Gate, monkeypatch: pytest.
         while gate.started < 1:
             pass
         with monkeypatch.context() as patch:
-            patch.setattr(threads, "DaemonThread", refuse)
+            patch.setattr(threading.Thread, "start", refuse)
             unwatched = batcher.submit(2, timeout=0.001)
         later = batcher.submit(3)
 

@@ -34,7 +34,7 @@ def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", sometimes)
     failing[0] = True
-    with pytest.raises(BatcherError, match="no thread can run the batch"):
+    with pytest.raises(BatcherError, match="the batcher cannot start: can't start new thread; free threads"):
         workers.run(work(0))
     failing[0] = False
     workers.run(work(1))

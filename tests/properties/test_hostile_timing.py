@@ -24,8 +24,8 @@ from tests.support.restless import (
     FailingLoop,
     RestlessCondition,
     RestlessLoop,
-    RestlessQueue,
     RestlessThreads,
+    RestlessWorkers,
     make_restless,
 )
 
@@ -209,7 +209,7 @@ def test_every_call_ends_when_something_fails_once(
     if fails == "wait":
         monkeypatch.setattr(RestlessCondition, "failing", failing)
     if fails == "queue":
-        monkeypatch.setattr(RestlessQueue, "failing", failing)
+        monkeypatch.setattr(RestlessWorkers, "failing", failing)
     start = threading.Thread.start
 
     def start_or_not(thread: threading.Thread) -> None:

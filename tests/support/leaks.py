@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,11 +19,15 @@ class Belongings:
     """Threads and descriptors of this process."""
 
     threads: frozenset[threading.Thread]
-    descriptors: int
+    descriptors: dict[str, str]
 
     @classmethod
     def now(cls) -> Self:
-        return cls(frozenset(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir())))
+        descriptors = {}
+        for path in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # the one that lists the folder
+                descriptors[path.name] = str(path.readlink())
+        return cls(frozenset(threading.enumerate()), descriptors)
 
 
 def check_nothing_left(before: Belongings) -> None:
@@ -32,12 +37,13 @@ def check_nothing_left(before: Belongings) -> None:
         if thread not in before.threads:
             thread.join(max(end - time.monotonic(), 0))
     after = Belongings.now()
-    if after.descriptors > before.descriptors:
+    if len(after.descriptors) > len(before.descriptors):
         gc.collect()  # sockets of a loop that a failed test has dropped
         after = Belongings.now()
     left = [thread.name for thread in after.threads - before.threads]
     assert not left, f"threads left behind: {left}"
-    assert after.descriptors <= before.descriptors, "descriptors left behind"
+    new = sorted(after.descriptors.items() - before.descriptors.items())
+    assert len(after.descriptors) <= len(before.descriptors), f"descriptors left behind: {new}"
 
 
 def check_quiet(before: set[asyncio.Task[Any]]) -> None:

@@ -7,7 +7,6 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -132,28 +131,23 @@ def is_ours(file: str) -> bool:
     return Path(file).is_relative_to(Path(batchers.__file__).parent)
 
 
-class RestlessQueue:
-    """What is put into it is taken late, and its order is the only thing that is sure."""
+class RestlessWorkers(threads.WorkerThreads):
+    """What they are given to do is done late."""
 
     failing: Callable[[], None] | None = None
 
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
-        # Of its own test: the collector may end a batcher of an earlier one at any time.
-        self._fail = self.failing
+    def run(self, work: Callable[[], object]) -> None:
+        if self.failing is not None:
+            self.failing()
 
-    def put(self, work: object) -> None:
-        if self._fail is not None:
-            self._fail()
-        dawdle()
-        self._queue.put(work)
-        dawdle()
+        def work_late() -> None:
+            dawdle()
+            work()
+            dawdle()
 
-    def get(self) -> Any:
         dawdle()
-        work = self._queue.get()
+        super().run(work_late)
         dawdle()
-        return work
 
 
 class RestlessDriver(ThreadingDriver[int, int]):
@@ -185,5 +179,5 @@ def make_restless(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         dawdle()
 
     monkeypatch.setattr(delivery.Waiter, "wait", wait_late)
-    monkeypatch.setattr(threads, "SimpleQueue", RestlessQueue)
+    monkeypatch.setattr(threads, "WorkerThreads", RestlessWorkers)
     monkeypatch.setattr(asyncio, "new_event_loop", RestlessLoop)

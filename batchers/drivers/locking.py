@@ -1,0 +1,275 @@
+"""The lock of a driver, and the one rule for it.
+
+While a thread holds the lock, it changes the core and the variables of this class, and nothing else. The library
+logs, starts threads, calls event loops, resolves futures, and drops items and futures without the lock. An event
+*plans* what has to follow it (`_planned`); after the release, the same thread does it (`_perform`). If an
+exception interrupts that thread, the next event does it, because `_performed` still differs from `_planned`.
+Everything that can be planned may be done twice.
+
+CPython itself may run code of the user in a thread that holds the lock: the garbage collector, signal handlers,
+trace functions, and `__hash__` and `__eq__` of groups. The lock is reentrant, so this code does not wait for
+itself. If it comes back to the batcher, a cancellation is noted and applied by the thread after the event, a
+report is answered, and all other calls raise BatcherError.
+
+An exception in the middle of an event leaves the core inconsistent. The next holder of the lock repairs it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import Any, Generic, NoReturn, TypeVar
+
+from batchers.core import messages
+from batchers.core.decisions import Decision, Dispatch, Done, Run, Settled, Wait
+from batchers.core.group_queue import Request
+from batchers.core.machine import Core
+from batchers.core.outcomes import Err
+from batchers.errors import BatcherError, BatcherStoppedError
+from batchers.stats import BatcherStats
+
+from . import report, threads
+from .delivery import deliver, release
+from .loops import RETRY_SECONDS, Loop
+
+T = TypeVar("T")
+S = TypeVar("S")
+
+logger = logging.getLogger("batchers")
+
+
+class LockedCore(ABC, Generic[T, S]):
+    """A core with its lock, and what was planned under it."""
+
+    __slots__ = (
+        *("core", "lock", "is_inside", "name", "stopped"),
+        *("_next_wakeup", "_planned", "_performed", "_cancelled", "_undelivered", "_released", "_starter"),
+    )
+
+    clock = staticmethod(time.monotonic)
+    """Monotonic clock in seconds. Subclasses in tests replace it."""
+
+    def _reset_lock(self, core: Core[T, S]) -> None:
+        """Initialise the lock of a new core, with nothing planned."""
+        self.name: str
+        self.core = core
+        lock: Any = threading.RLock()
+        self.lock = lock
+        self.is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as threading.Condition does
+        """Return True if this thread holds the lock, so that this call comes from inside of an event."""
+        # Time at which the driver asks the core without a new wake-up. -inf: it has been woken. inf: never.
+        self._next_wakeup = inf
+        self._planned = 0  # number of times that an event has planned something
+        self._performed = 0  # value of `_planned` up to which all is done
+        self._cancelled: deque[Request[T]] = deque()  # cancelled from inside of an event
+        self._undelivered: deque[tuple[Settled[T, S], Exception | None]] = deque()  # with the failure to log
+        self._released: deque[Request[T]] = deque()  # withdrawn under the lock; not dropped yet
+        self._starter: int | None = None  # identifier of the thread that starts a thread or loop of the driver
+        self.stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    @abstractmethod
+    def _wake(self, here: Loop | None) -> bool:
+        """Make a thread or the home loop ask the core soon; the caller does not hold the lock.
+
+        Return False if another thread starts something now; it will perform what was planned. `here` is the event
+        loop that runs in the calling thread, if any. Raises StartError if no thread or loop can ask.
+        """
+
+    @abstractmethod
+    def _retire(self) -> None:
+        """Let all threads and timers end; called at the end, possibly again, without the lock."""
+
+    @abstractmethod
+    def _keep(self) -> None:
+        """Refer to the batcher strongly until no work is left; the caller holds the lock."""
+
+    # Plans
+
+    def _plan_wakeup(self) -> None:
+        """Plan to wake the driver if it would ask too late, or without need; the caller holds the lock."""
+        if self.core.done:
+            self._planned += 1
+        elif self._next_wakeup != -inf:
+            due = self.core.due
+            if due < self._next_wakeup or due == inf != self._next_wakeup:
+                self._keep()
+                self._next_wakeup = -inf
+                self._planned += 1  # last, because another thread may perform it at once
+
+    def _perform(self, here: Loop | None) -> None:
+        """Do what was planned; the caller does not hold the lock.
+
+        While a thread starts another one, it does this at the end of the start for everybody.
+        """
+        while (planned := self._planned) != self._performed and not (self._is_starting() or self.is_inside()):
+            if self._cancelled:
+                with self.lock:
+                    self._catch_up()
+            while self._released:
+                release(self._released.popleft())
+            while self._undelivered:
+                self._deliver_in_thread(*self._undelivered[0])
+                with suppress(IndexError):  # another thread has delivered it too
+                    self._undelivered.popleft()
+            if self.core.done:
+                self._retire()
+                with suppress(concurrent.futures.InvalidStateError):
+                    self.stopped.set_result(None)
+            elif self._next_wakeup == -inf and not self._wake(here):
+                return
+            self._performed = planned
+
+    def _is_starting(self) -> bool:
+        """Return True while a thread starts another one, and False if an exception has ended that thread."""
+        starter = self._starter
+        if starter is None:
+            return False
+        if any(thread.ident == starter for thread in threading.enumerate()):
+            return True
+        self._starter = None
+        return False
+
+    def _deliver_in_thread(self, settled: Settled[T, S], failure: Exception | None) -> None:
+        """Deliver outcomes in a new thread, because callbacks of futures may run for long, or call anything."""
+
+        def run(_: object) -> None:
+            deliver(settled, None)
+            if failure is not None:
+                report.log(logging.ERROR, "The batcher failed and ends; its callers get BatcherError", failure)
+
+        try:
+            threads.DaemonThread(run, f"{self.name}-failed")
+        except threads.StartError:
+            run(None)
+
+    @contextmanager
+    def _starting(self) -> Iterator[bool]:
+        """Yield True if this thread may start a thread or loop of the driver, and False if another one does it.
+
+        The thread must perform what was planned after the start, for all that have come meanwhile.
+        """
+        with self.lock:
+            mine = self._starter is None
+            if mine:
+                self._starter = threading.get_ident()
+        try:
+            yield mine
+        finally:
+            if mine:
+                self._starter = None
+
+    def refuse_wait(self, call: str, instead: str) -> None:
+        """Raise BatcherError if this thread would wait for itself: it is in an event, or starts a thread."""
+        if sys.is_finalizing():
+            msg = f"{call} came at the end of the interpreter, where no thread runs the batch"
+            raise BatcherStoppedError(msg)
+        if self.is_inside() or self._starter == threading.get_ident():
+            refuse_inside(call, instead)
+
+    # Parts of events; the caller holds the lock
+
+    def _catch_up(self) -> None:
+        """Repair an inconsistent core, and withdraw the requests in `_cancelled`."""
+        if self.core.inconsistent:
+            self._repair()
+        while self._cancelled:
+            request = self._cancelled[0]
+            if self.core.withdraw(request):
+                self._released.append(request)
+                self._planned += 1
+                self._plan_wakeup()
+            self._cancelled.popleft()
+
+    def _repair(self) -> None:
+        try:
+            settled = self.core.repair()
+        except (MemoryError, RecursionError):
+            raise  # the next event tries again
+        except Exception:  # noqa: BLE001 - from a signal handler, or a defect
+            try:
+                settled = self.core.repair()
+            except Exception as error:  # noqa: BLE001 - a defect
+                self._abort(error)
+                return
+        self._undelivered.append((settled, None))
+        self._next_wakeup = inf
+        self._planned += 1
+        self._plan_wakeup()
+
+    def _abort(self, error: Exception) -> None:
+        """Fail all requests when the core cannot continue, so that no caller hangs."""
+        failure = repr(error)
+        requests = self.core.abort(failure)
+        self._undelivered.append(
+            ([(request, Err(BatcherError(messages.failed(failure)))) for request in requests], error)
+        )
+        self._planned += 1
+
+    def _decide(self) -> Decision[T, S]:
+        """Return the decision of the core, or Done after a failure of the core.
+
+        After a MemoryError, the decision is Wait for RETRY_SECONDS.
+        """
+        core = self.core
+        for again in (True, False):
+            try:
+                if self._cancelled or core.inconsistent:
+                    self._catch_up()
+                decision = core.decide(self.clock())
+                if type(decision) is Run:
+                    decision.batch.begun = True
+            except MemoryError:
+                core.inconsistent = True
+                return Wait(self.clock() + RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a defect, or a signal handler
+                core.inconsistent = True
+                if not again:
+                    self._abort(error)
+            except BaseException:
+                core.inconsistent = True
+                raise
+            else:
+                return decision
+        return Done()
+
+    # Reports
+
+    def _read(self, report_of: Callable[[Core[T, S]], Any]) -> Any:  # noqa: ANN401 - any report
+        """Return a report of the core at one consistent moment."""
+        if self.is_inside() or sys.is_finalizing():  # then a thread that does not run any more may hold the lock
+            if self.core.inconsistent:
+                refuse_inside("a report", "ask later")
+            return report_of(self.core)
+        with self.lock:
+            if self._cancelled or self.core.inconsistent:
+                self._catch_up()
+            found = report_of(self.core)
+        self._perform(None)
+        return found
+
+    def stats(self) -> BatcherStats:
+        """Return the counters of one consistent moment."""
+        found: BatcherStats = self._read(Core.stats)
+        return found
+
+    def dispatches(self) -> list[Dispatch]:
+        """Return the most recent starts of batches, oldest first."""
+        found: list[Dispatch] = self._read(Core.dispatches)
+        return found
+
+
+def refuse_inside(call: str, instead: str) -> NoReturn:
+    """Raise the error for a call that comes from inside of an event."""
+    msg = (
+        f"{call} came from inside of the batcher, in the same thread (a finalizer, a signal handler, a trace "
+        f"function, a log handler, or the comparison of groups): {instead}"
+    )
+    raise BatcherError(msg)
