@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -236,3 +236,32 @@ def test_a_function_that_no_process_finds(backend: Backend) -> None:
 
     with pytest.raises(Exception, match="define it at the top level of its module"):
         inner(1)
+
+
+def annotated(items: object, results: object) -> Callable[..., Any]:
+    """Return a function with these annotations."""
+
+    def function(items: Any) -> Any:
+        return items
+
+    function.__annotations__ = {"items": items, "return": results}
+    return function
+
+
+@pytest.mark.parametrize(
+    ("items", "results", "expected"),
+    [
+        (list[int], list[str], (int, str)),
+        ("list[dict[str, int]]", "typing.Sequence[tuple[int, ...]]", ("dict[str, int]", "tuple[int, ...]")),
+        ("List[int]", "Awaitable[Sequence[float]]", ("int", "float")),
+        ("list[int]", "Coroutine[Any, Any, list[float]]", ("int", "float")),
+        (list[int], Awaitable[Sequence[float]], (int, float)),
+        ("np.ndarray", "list", (Any, Any)),
+        (object, "no [ type", (Any, Any)),
+    ],
+)
+def test_annotations(items: object, results: object, expected: tuple[object, object]) -> None:
+    """The element type of a list, and Any for what is none."""
+    call = batched(annotated(items, results))
+    signature = inspect.signature(call)
+    assert (signature.parameters["item"].annotation, signature.return_annotation) == expected
