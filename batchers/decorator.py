@@ -59,7 +59,12 @@ class Batched(Generic[T, S]):
     ProcessPoolExecutor, the function must be found by its name in its module, as for every pickled function.
     """
 
-    def __init__(self, function: Callable[..., Any], backend: str, options: BatcherOptions) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any],
+        backend: str,
+        options: BatcherOptions,
+    ) -> None:
         """Wrap the function and make its batcher, which starts at the first call.
 
         Raises OptionError for an unknown backend and for invalid options.
@@ -69,7 +74,7 @@ class Batched(Generic[T, S]):
         self._static = isinstance(function, staticmethod)
         self._of_class = isinstance(function, classmethod)
         if isinstance(function, staticmethod | classmethod):
-            function = function.__func__
+            function = cast("Callable[..., Any]", function.__func__)
         functools.update_wrapper(self, function)
         self._function = function
         self._backend = backend

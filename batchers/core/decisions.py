@@ -50,7 +50,7 @@ class Dispatch(NamedTuple):
 class Batch(Generic[T]):
     """Requests that run together, with a list of their items from the moment at which the batch was formed."""
 
-    __slots__ = ("begun", "items", "requests", "started", "took", "where")
+    __slots__ = ("begun", "interrupted", "items", "requests", "started", "took", "where")
 
     def __init__(self, requests: list[Request[T]], started: float) -> None:
         """Store requests that have just become RUNNING, and the start time in seconds of the batcher's clock.
@@ -60,6 +60,7 @@ class Batch(Generic[T]):
         self.requests = requests
         self.items: list[T] = [request.item for request in requests]  # type: ignore[misc]  # not None while RUNNING
         self.started = started
+        self.interrupted = False  # set by the driver, before it cancels the task of the batch
         self.begun = False  # True as soon as the driver has it, and will report its end
         self.took: list[float] = []  # one element after the end of the batch: its service time in seconds
         self.where: object = None  # set by the driver: identifier of the thread, or the task, that runs the batch

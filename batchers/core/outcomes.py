@@ -63,6 +63,8 @@ Verdict: TypeAlias = list[S | Err] | Failed
 _TEXTS = (str, bytes, bytearray, memoryview)
 _SPECIAL = (BaseException, type, CoroutineType)
 """Types of elements that may fail an item."""
+_ORDINARY = frozenset((int, float, bool, str, bytes, list, tuple, dict, type(None)))
+"""Types of elements that need no further look."""
 
 
 def judge(result: object, count: int) -> Verdict[Any]:
@@ -79,9 +81,10 @@ def judge(result: object, count: int) -> Verdict[Any]:
     outcomes: list[Any] = list(result)  # type: ignore[call-overload]  # `_not_rows` has checked it
     if len(outcomes) != count:
         return _wrong(f"{len(outcomes)} results for {count} items; {RULE}")
-    for kind in set(map(type, outcomes)):
-        if issubclass(kind, _SPECIAL):
-            return [_outcome(value) for value in outcomes]
+    if not _ORDINARY.issuperset(map(type, outcomes)):
+        for kind in set(map(type, outcomes)):
+            if issubclass(kind, _SPECIAL):
+                return [_outcome(value) for value in outcomes]
     return outcomes
 
 

@@ -199,6 +199,8 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                 return
         scope = enter_scope(self.batcher_id)
         batch.where = task
+        if batch.interrupted and task is not None:
+            task.cancel()  # it was given up before it began
         work: Any = None
         try:
             work = self.process_batch(batch.items) if awaitable is None else awaitable

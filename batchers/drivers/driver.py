@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Any, ClassVar, TypeVar
 
-from batchers.core.decisions import Batch, Settled
+from batchers.core.decisions import Batch
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Failed, Verdict
@@ -258,13 +258,22 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 if core.inconsistent:
                     self._catch_up()
-                settled, failed, more, kept = self._end_batch(batch, verdict)
+                failed_before = core.failed_batches
+                settled = core.finish(batch, verdict, self.clock())
+                core.ended = ()
+                failed = core.failed_batches != failed_before
+                more = not core.idle or core.closed or self._next_wakeup != inf
+                kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
         except BaseException as error:  # noqa: BLE001 - raised again after the delivery
             interrupt = error
+            more = True
             with self.lock:
                 core.inconsistent = True
                 self._catch_up()
-                settled, failed, more, kept = self._end_batch(batch, verdict)  # noqa: RUF059 - as above
+                failed_before = core.failed_batches
+                settled = core.finish(batch, verdict, self.clock())
+                core.ended = ()
+                failed = core.failed_batches != failed_before
         deliver(settled, here)
         if failed and isinstance(verdict, Failed) and not isinstance(verdict.cause, BatchCancelledError):
             self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
@@ -273,19 +282,6 @@ class Driver(LockedCore[T, S]):
         if interrupt is not None:
             raise interrupt
         return more
-
-    def _end_batch(self, batch: Batch[T], verdict: Verdict[S]) -> tuple[Settled[T, S], bool, bool, Any]:
-        """Report the end of a batch to the core; the caller holds the lock.
-
-        Return the outcomes, whether the batch failed and is not divided, whether the core must be asked again, and
-        the batcher if it is not needed any more.
-        """
-        core = self.core
-        failed_before = core.failed_batches
-        settled = core.finish(batch, verdict, self.clock())
-        core.ended = ()
-        more = not core.idle or core.closed or self._next_wakeup != inf
-        return settled, core.failed_batches != failed_before, more, self._stop_keeping()
 
     def _keep(self) -> None:
         self._kept = self._ref()

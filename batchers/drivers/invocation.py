@@ -137,6 +137,7 @@ def interrupt_batch(batch: Batch[Any] | None) -> None:
     """
     if batch is None:
         return
+    batch.interrupted = True  # before it looks for the task, which may just begin
     where, stack = stack_of(batch)
     logger.error(
         "A batch of %d was given up after its batch_timeout, %s:\n%s", len(batch.requests), where, "".join(stack)

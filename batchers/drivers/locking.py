@@ -83,6 +83,13 @@ class LockedCore(ABC, Generic[T, S]):
         loop that runs in the calling thread, if any. Raises StartError if no thread or loop can ask.
         """
 
+    def _notify(self) -> bool:
+        """Notify a thread that waits on a Condition of the lock, so that no other wake-up is needed.
+
+        Return False if there is none. The caller holds the lock.
+        """
+        return False
+
     @abstractmethod
     def _retire(self) -> None:
         """Let all threads and timers end; called at the end, possibly again, without the lock."""
@@ -101,15 +108,19 @@ class LockedCore(ABC, Generic[T, S]):
             due = self.core.due
             if due < self._next_wakeup or due == inf != self._next_wakeup:
                 self._keep()
+                notified = self._notify()
                 self._next_wakeup = -inf
-                self._planned += 1  # last, because another thread may perform it at once
+                if not notified:
+                    self._planned += 1  # last, because another thread may perform it at once
 
     def _perform(self, here: Loop | None) -> None:
         """Do what was planned; the caller does not hold the lock.
 
         While a thread starts another one, it does this at the end of the start for everybody.
         """
-        while (planned := self._planned) != self._performed and not (self._is_starting() or self.is_inside()):
+        while (planned := self._planned) != self._performed:
+            if self.is_inside() or (self._starter is not None and self._is_starting()):
+                return
             if self._cancelled:
                 with self.lock:
                     self._catch_up()
@@ -130,8 +141,6 @@ class LockedCore(ABC, Generic[T, S]):
     def _is_starting(self) -> bool:
         """Return True while a thread starts another one, and False if an exception has ended that thread."""
         starter = self._starter
-        if starter is None:
-            return False
         if any(thread.ident == starter for thread in threading.enumerate()):
             return True
         self._starter = None

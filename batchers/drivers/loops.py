@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
 import logging
 import threading
 import time
@@ -69,7 +70,7 @@ class LoopThread:
         """
         self._ending = False
         self._cleans_up = False
-        self._running: set[concurrent.futures.Future[Any]] = set()
+        self._running: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
         try:
             self.loop = asyncio.new_event_loop()
         except OSError as error:
@@ -96,12 +97,23 @@ class LoopThread:
 
         The future is cancelled if the coroutine has not ended when the loop ends.
         """
-        running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
-        if not self.is_running:
-            running.cancel()  # the loop may have ended without it
+        try:
+            running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
+        except RuntimeError:  # the loop is closed
+            coroutine.close()
+            raise
+        self._running[running] = coroutine
+        running.add_done_callback(lambda done: self._running.pop(done, None))
+        if self.loop.is_closed():
+            self._give_up()
         return running
+
+    def _give_up(self) -> None:
+        """Cancel what has not ended on the loop, which is closed, and close what has not even begun."""
+        for running, coroutine in list(self._running.items()):
+            running.cancel()
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def stop_soon(self) -> None:
         """Stop the loop, which ends its thread.
@@ -128,10 +140,9 @@ class LoopThread:
                 loop.run_until_complete(asyncio.wait(tasks, timeout=CLEANUP_SECONDS))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            for running in list(self._running):
-                running.cancel()
             asyncio.set_event_loop(None)
             loop.close()
+            self._give_up()
 
     def _run_until_stopped(self) -> None:
         # A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or

@@ -89,10 +89,9 @@ class ThreadingDriver(Driver[T, S]):
 
     def _wake(self, here: Loop | None) -> bool:  # noqa: ARG002 - a worker is woken in the same way from every loop
         with self.lock:
-            self._bury_the_dead()
-            if self._leader is not None:
-                self._lead.notify_all()  # at most one waits, but an interrupted notify may have left an old entry
+            if self._notify():
                 return True
+            self._bury_the_dead()
             if self._followers:
                 self._follow.notify()
                 return True
@@ -106,6 +105,13 @@ class ThreadingDriver(Driver[T, S]):
                     raise
                 self._next_wakeup = inf  # the existing workers ask after their batches
             return True
+
+    def _notify(self) -> bool:
+        leader = self._leader
+        if leader is None or leader.is_dead:
+            return False
+        self._lead.notify_all()  # at most one waits, but an interrupted notify may have left an old entry
+        return True
 
     def _start_worker(self) -> bool:
         """Start a worker; return False if another thread starts something now."""
@@ -343,7 +349,9 @@ class ThreadingDriver(Driver[T, S]):
         This is no function inside of another: its frame would refer to the batch after the end, by its closure.
         """
         scope = enter_scope(self.batcher_id)
-        batch.where = asyncio.current_task()
+        batch.where = task = asyncio.current_task()
+        if batch.interrupted and task is not None:
+            task.cancel()  # it was given up before it began
         try:
             return await (self.process_batch(work) if self.is_async else work), None
         except BaseException as error:

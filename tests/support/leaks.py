@@ -33,17 +33,18 @@ class Belongings:
 def check_nothing_left(before: Belongings) -> None:
     """Fail when there are more threads or descriptors than before."""
     end = time.monotonic() + PATIENCE
-    for thread in threading.enumerate():
-        if thread not in before.threads:
-            thread.join(max(end - time.monotonic(), 0))
     after = Belongings.now()
+    while (new := after.threads - before.threads) and time.monotonic() < end:
+        for thread in new:  # the collector may start one meanwhile, which ends a batcher of an earlier test
+            thread.join(max(end - time.monotonic(), 0))
+        after = Belongings.now()
     if len(after.descriptors) > len(before.descriptors):
         gc.collect()  # sockets of a loop that a failed test has dropped
         after = Belongings.now()
     left = [thread.name for thread in after.threads - before.threads]
     assert not left, f"threads left behind: {left}"
-    new = sorted(after.descriptors.items() - before.descriptors.items())
-    assert len(after.descriptors) <= len(before.descriptors), f"descriptors left behind: {new}"
+    more = sorted(after.descriptors.items() - before.descriptors.items())
+    assert len(after.descriptors) <= len(before.descriptors), f"descriptors left behind: {more}"
 
 
 def check_quiet(before: set[asyncio.Task[Any]]) -> None:
