@@ -27,10 +27,10 @@ class ThreadingBatcher(Batcher[T, S]):
 class AsyncioBatcher(Batcher[T, S]):
     """Batcher that uses callbacks and tasks of an event loop; `Batcher` documents its promises.
 
-    An async `process_batch` runs on the loop of its callers. If the callers use several loops, or are threads,
-    it runs on a loop in a thread of the batcher. A sync one runs in up to `concurrency` threads of the batcher
-    (and one more for each batch that hangs), or in `executor`. The threads are daemons: when the interpreter
-    exits, accepted items are served for up to 5 s.
+    An async `process_batch` runs on the loop of the first coroutine that calls, until that loop ends, or on a
+    loop in a thread of the batcher if a thread calls first. A sync one runs in up to `concurrency` threads of the
+    batcher (and one more for each batch that hangs), or in `executor`. The threads are daemons: when the
+    interpreter exits, accepted items are served for up to 5 s.
     """
 
     _Batcher__batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = AsyncioDriver

@@ -15,6 +15,7 @@ checks that loop.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -26,7 +27,7 @@ from batchers.core.outcomes import Failed
 from batchers.errors import BatchFunctionError
 
 from .driver import Driver
-from .loops import LONGEST_WAIT, Loop, LoopThread, call_soon_threadsafe
+from .loops import LONGEST_WAIT, RETRY_SECONDS, Loop, LoopThread, call_soon_threadsafe
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -175,12 +176,12 @@ class HomeLoopDriver(Driver[T, S]):
             loop = self.function_loop
             if loop is None or not loop.is_running():
                 loop = self.function_loop = self.home
-            if loop is None:
-                return  # not expected: a batch runs, so the driver has a home loop
-            self._handed_over[batch] = loop, awaitable
-            if call_soon_threadsafe(loop, self._start_task, batch):
-                break
-            self.home = None  # it is closed
+            if loop is not None:
+                self._handed_over[batch] = loop, awaitable
+                if call_soon_threadsafe(loop, self._start_task, batch):
+                    break
+            # The loop is closed, or another thread starts one. Only a worker gets here: on a loop, that loop runs.
+            time.sleep(RETRY_SECONDS)
             self._leave_dead_home()
         self._check_later(self.home)
 

@@ -208,7 +208,8 @@ class LockedCore(ABC, Generic[T, S]):
             except Exception as error:  # noqa: BLE001 - a defect
                 self._abort(error)
                 return
-        self._undelivered.append((settled, None))
+        if settled:
+            self._undelivered.append((settled, None))
         self._next_wakeup = inf
         self._planned += 1
         self._plan_wakeup()

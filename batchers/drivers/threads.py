@@ -168,7 +168,7 @@ class WorkerThreads:
         with self._lock:
             self._workers = {other for other in self._workers if other.thread is None or not other.thread.is_dead}
             if work is not None and len(self._workers) >= self._most:
-                self._backlog.append(work)
+                self._run_later(work)
                 return
             self._workers.add(worker)
             self._number += 1
@@ -186,9 +186,18 @@ class WorkerThreads:
                 if work is None:
                     self._free.remove(worker)
                 elif self._workers and isinstance(error, StartError):
-                    self._backlog.append(work)
+                    self._run_later(work)
                     return
             raise
+
+    def _run_later(self, work: Callable[[], object]) -> None:
+        """Give work to the next worker that is free, which may be one now; the caller holds the lock."""
+        worker = self._claim()
+        if worker is None:
+            self._backlog.append(work)
+        else:
+            worker.work = work
+            worker.ready.release()
 
     def _serve(self, me: DaemonThread, worker: _Worker) -> None:
         worker.thread = me
@@ -221,5 +230,9 @@ class WorkerThreads:
                 self._workers.discard(worker)
                 if worker in self._free:
                     self._free.remove(worker)
-            if worker.work is not None:  # an exception from outside has ended the thread before it could begin
-                self.run(worker.work)
+            work = worker.work
+            if work is not None:  # an exception from outside has ended the thread before it could begin
+                try:
+                    self.run(work)
+                except StartError:
+                    work()

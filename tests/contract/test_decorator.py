@@ -6,6 +6,7 @@ import functools
 import gc
 import inspect
 import os
+import pickle
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -234,7 +235,7 @@ def test_a_function_that_no_process_finds(backend: Backend) -> None:
     def inner(numbers: list[int]) -> list[int]:
         return numbers
 
-    with pytest.raises(Exception, match="define it at the top level of its module"):
+    with pytest.raises(pickle.PicklingError, match="define it at the top level of its module"):
         inner(1)
 
 
