@@ -81,7 +81,9 @@ class Service:
     async def stop(self) -> None:
         """Answer what was accepted, then end; what has no answer when the time for it is over gets 503."""
         self.draining = True
-        await self.batcher.stop(timeout=self.settings.drain_timeout)
+        # The end of the event loop may have cancelled the task of give_up before it began.
+        given_up = self._end is not None
+        await self.batcher.stop(force=given_up, timeout=0.0 if given_up else self.settings.drain_timeout)
         self.alone.stop()
 
     def give_up(self) -> None:
