@@ -18,7 +18,7 @@ from .drivers.invocation import is_async
 from .drivers.loops import running_loop
 from .drivers.no_driver import NoDriver
 from .drivers.threads import in_daemon_thread
-from .drivers.worlds import refuse_green_threads, running_asyncio_loop
+from .drivers.worlds import no_asyncio_loop, refuse_green_threads, running_asyncio_loop
 from .errors import BatcherError, OptionError
 from .options import Concurrency, OnError, Options
 from .policies.base import Policy
@@ -97,6 +97,7 @@ class Batcher(ABC, Generic[T, S]):
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
         on_error: OnError = "fail",
+        cancel_abandoned: bool = False,
         executor: Executor | Callable[[], Executor] | None = None,
         name: str | None = None,
     ) -> None:
@@ -127,6 +128,7 @@ class Batcher(ABC, Generic[T, S]):
             cost=cost,
             max_batch_cost=max_batch_cost,
             on_error=on_error,
+            cancel_abandoned=cancel_abandoned,
             executor=executor,
             name=name,
         )
@@ -180,7 +182,10 @@ class Batcher(ABC, Generic[T, S]):
         and 7).
         """
         driver = self.__batchers_driver
-        loop = running_asyncio_loop("process()")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise no_asyncio_loop() from error
         future: asyncio.Future[S] = loop.create_future()
         request = driver.accept(item, timeout, priority, future, loop)
         try:
@@ -206,7 +211,7 @@ class Batcher(ABC, Generic[T, S]):
         raised and the others are withdrawn. Raises the same errors as `process`.
         """
         driver = self.__batchers_driver
-        loop = running_asyncio_loop("process_many()")
+        loop = running_asyncio_loop()
         gathered = GatheredResults(loop)
         requests = [driver.requests.make(item, timeout, priority, gathered.slot(), loop) for item in items]
         driver.admit(requests, loop)

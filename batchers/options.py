@@ -35,6 +35,7 @@ class BatcherOptions(TypedDict, total=False):
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
     on_error: OnError
+    cancel_abandoned: bool
     executor: Executor | Callable[[], Executor] | None
     name: str | None
 
@@ -78,6 +79,10 @@ class Options:
         What happens after a batch has failed. "fail": all its items fail. "bisect": it is halved and run again,
         until the items that fail alone are found and the others have their results. That takes at most 2n - 1
         calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
+    cancel_abandoned
+        If True, an async `process_batch` is cancelled when all callers of its batch have left or expired. The next
+        batch takes its slot when the function has ended. The policy learns nothing from it. A sync function cannot
+        be cancelled. Default False: the batch runs to its end. (Promise 5.)
     executor
         A `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
         makes one (a class counts as one). One that was handed in is never shut down; if it breaks, all calls fail
@@ -100,6 +105,7 @@ class Options:
     cost: Callable[[Any], float] | None = None
     max_batch_cost: float | None = None
     on_error: OnError = "fail"
+    cancel_abandoned: bool = False
     executor: Executor | Callable[[], Executor] | None = None
     name: str | None = None
 
@@ -120,6 +126,7 @@ class Options:
         if self.on_error not in ("fail", "bisect"):
             msg = f"on_error must be 'fail' or 'bisect', not {self.on_error!r}"
             raise OptionError(msg)
+        _kind("cancel_abandoned", self.cancel_abandoned, bool, "True or False,")
         if (self.cost is None) != (self.max_batch_cost is None):
             msg = "cost and max_batch_cost need each other: give both or none"
             raise OptionError(msg)

@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     max_queue_size: Limit = Field(1024, description=LIMIT)
     timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
     batch_timeout: Seconds | None = Field(None, description="a number of seconds above 0; unset: no limit")
+    cancel_abandoned: bool = Field(True, description="true or false")
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="a number of seconds, 0 or more"
     )
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
             "max_queue_size": self.max_queue_size,
             "timeout": self.timeout,
             "batch_timeout": self.batch_timeout,
+            "cancel_abandoned": self.cancel_abandoned,
             "name": "predictions",
         }
 

@@ -5,18 +5,18 @@ This module is pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from batchers.policies.base import Reason
 
-from .group_queue import Request
+from .group_queue import Callers, Request
 from .outcomes import Outcome
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-Settled: TypeAlias = Iterable[tuple[Request[T], Outcome[S]]]
+Settled: TypeAlias = Sequence[tuple[Request[T], Outcome[S]]]
 
 
 class Dispatch(NamedTuple):
@@ -35,7 +35,7 @@ class Dispatch(NamedTuple):
     in_flight
         Number of batches that ran after the start, including this one.
     seconds
-        Service time of the batch in seconds; None while the batch runs, and if it was given up.
+        Service time of the batch in seconds; None while the batch runs, and if it was given up or cancelled.
     """
 
     time: float
@@ -50,7 +50,12 @@ class Dispatch(NamedTuple):
 class Batch(Generic[T]):
     """Requests that run together, with a list of their items from the moment at which the batch was formed."""
 
-    __slots__ = ("begun", "interrupted", "items", "requests", "started", "took", "where")
+    __slots__ = (
+        *("items", "requests", "started", "took", "callers", "abandoned"),
+        *("begun", "interrupted", "cancelled", "where", "failed"),
+    )
+
+    callers: Callers  # only with `cancel_abandoned`
 
     def __init__(self, requests: list[Request[T]], started: float) -> None:
         """Store requests that have just become RUNNING, and the start time in seconds of the batcher's clock.
@@ -60,9 +65,12 @@ class Batch(Generic[T]):
         self.requests = requests
         self.items: list[T] = [request.item for request in requests]  # type: ignore[misc]  # not None while RUNNING
         self.started = started
-        self.interrupted = False  # set by the driver, before it cancels the task of the batch
-        self.begun = False  # True as soon as the driver has it, and will report its end
         self.took: list[float] = []  # one element after the end of the batch: its service time in seconds
+        self.abandoned = False  # True after the decision to cancel it, because all of its callers have left
+        self.failed = False  # True after its end, if it failed and is not bisected
+        self.begun = False  # True as soon as the driver has it, and will report its end
+        self.interrupted = False  # set by the driver, before it looks for the task of the batch to cancel it
+        self.cancelled = False  # set by the driver, before it cancels that task
         self.where: object = None  # set by the driver: identifier of the thread, or the task, that runs the batch
 
 
@@ -79,18 +87,19 @@ class Run(Generic[T]):
 class Expire(Generic[T, S]):
     """Decision: deliver the errors of requests that ended without an answer of `process_batch`.
 
-    They ended for one of these reasons:
+    If `batch` is not None, the driver must interrupt it. The reasons are:
 
     - The deadline has passed.
     - The next batch would probably end after the deadline.
-    - The batch was given up after its timeout. Then `batch` is not None, and the driver must interrupt it.
+    - The batch `batch` was given up after its timeout.
+    - All callers of the batch `batch` have left before (`cancel_abandoned`). Then there is no request.
     - Too many batches that were given up still hang.
     """
 
     __slots__ = ("batch", "settled")
 
     def __init__(self, settled: Settled[T, S], batch: Batch[T] | None = None) -> None:
-        """Store the requests with their errors, and the batch that was given up, if any."""
+        """Store the requests with their errors, and the batch to interrupt, if any."""
         self.settled = settled
         self.batch = batch
 

@@ -62,6 +62,7 @@ class Endings(State[T, S]):
         settled = self._end_stopped(self._waiting() + running)
         self._bisected.clear()
         self._in_flight.clear()
+        self._deserted.clear()
         self.abandoned = True
         return settled
 
@@ -154,7 +155,13 @@ class Endings(State[T, S]):
         return failed
 
     def _recount(self) -> None:
-        """Count the requests that the interrupted event has settled, but not counted."""
+        """Count the requests that the interrupted event has settled, and the callers of the batches."""
+        self._deserted.clear()
+        if self._cancel_abandoned:
+            for batch in self._in_flight:
+                self._count_callers(batch)
+                if not (batch.callers.left or batch.interrupted):
+                    self._deserted[batch] = None
         counts = self._accounting
         known = counts.completed + counts.failed + counts.cancelled + counts.expired + counts.stopped
         missing = self.accepted - known - self.queued - self.running
@@ -189,6 +196,7 @@ class Endings(State[T, S]):
         self.ended = ()
         self._bisected.clear()
         self._in_flight.clear()
+        self._deserted.clear()
         self._groups.clear()
         self._deadlines = IndexedHeap()
         self.inconsistent = False

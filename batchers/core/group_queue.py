@@ -32,6 +32,16 @@ MIN_TOMBSTONES = 16
 """Number of tombstones up to which a deque is never rebuilt: so few are not worth the work."""
 
 
+class Callers:
+    """Number of callers that still wait for a running batch."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        """Store the number of requests of the batch that are not settled."""
+        self.left = left
+
+
 class Request(Generic[T]):
     """One call: its item, the attributes that the core needs, and the future of its caller.
 
@@ -40,13 +50,14 @@ class Request(Generic[T]):
 
     __slots__ = (
         *("item", "group", "priority", "cost", "deadline", "future", "loop"),
-        *("arrived", "number", "state", "level"),
+        *("arrived", "number", "state", "level", "callers"),
     )
 
     item: T | None  # None as soon as the request is settled, so that no request keeps an item alive
     level: Level[T]
     arrived: float
     number: int
+    callers: Callers  # of its batch; only with `cancel_abandoned`
 
     def __init__(  # noqa: PLR0917 - one is created for every call, and keyword arguments cost time
         self,

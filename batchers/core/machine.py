@@ -16,7 +16,8 @@ The driver reports events to the core. An event has the time as an argument if t
 The driver calls `decide(now)` until the decision is Wait or Done:
 
     Run(batch)      Call `process_batch` with these items, and report the end with `finish`.
-    Expire(...)     Deliver the errors of requests that ended early: by their deadline or by a batch timeout.
+    Expire(...)     Deliver the errors of requests that ended early (by their deadline or by a batch timeout), and
+                    interrupt a batch that was given up, or that nobody waits for.
     Wait(until)     Do nothing before the time `until`, unless an event occurs earlier.
     Done            The batcher is closed, and nothing is queued or running. This state is final.
 
@@ -152,7 +153,9 @@ class Core(Endings[T, S]):
         self.inconsistent = False
         return True
 
-    def finish(self, batch: Batch[T], verdict: Verdict[S], now: float) -> Settled[T, S]:
+    def finish(  # noqa: C901 - for every batch: another function costs time
+        self, batch: Batch[T], verdict: Verdict[S], now: float
+    ) -> Settled[T, S]:
         """Free the slot of a batch, and return the requests that it settles with their outcomes.
 
         The result is empty if the batch was given up before, or if it failed and is bisected.
@@ -162,18 +165,19 @@ class Core(Endings[T, S]):
             return ()
         self.inconsistent = True
         self._last_event_time = now
-        if not batch.took:  # otherwise, the first report was interrupted
+        if self._deserted:
+            self._deserted.pop(batch, None)
+        if not (batch.took or batch.cancelled):  # otherwise, the first report was interrupted
             self._accounting.ended(batch, now)
         if self._rule.learns or self._speed_up is not None:
-            self._learn(batch, now, well=not isinstance(verdict, Failed))
-        if isinstance(verdict, Failed):
-            if self._bisect and verdict.divisible and len(batch.requests) > 1:
-                middle = len(batch.requests) // 2
-                self._bisected += (batch.requests[:middle], batch.requests[middle:])
-                del self._in_flight[batch]
-                self.inconsistent = False
-                return ()
-            self._accounting.failed_batches += 1
+            self._learn(batch, now, well=not (batch.cancelled or isinstance(verdict, Failed)))
+        if batch.cancelled or (type(verdict) is Failed and self._halve(batch, verdict)):
+            del self._in_flight[batch]
+            self.inconsistent = False
+            return ()
+        if type(verdict) is Failed:
+            self._accounting.failed_batches += not batch.failed  # otherwise, the first report was interrupted
+            batch.failed = True
             verdict = verdict.each(len(batch.requests))  # type: ignore[assignment]  # list is invariant
         self._in_transition = [request for request in batch.requests if request.state == RUNNING]
         settled: list[tuple[Request[T], S | Err]] = []
@@ -205,7 +209,7 @@ class Core(Endings[T, S]):
         """
         self._last_event_time = now
         self.ended = ()
-        if self._deadlines.keys or self._batch_timeout < inf:
+        if self._deadlines.keys or self._batch_timeout < inf or self._deserted:
             over = self._time_out(now)
             if over is not None:
                 return over
@@ -233,6 +237,8 @@ class Core(Endings[T, S]):
 
         -inf means now; inf means not before the next event.
         """
+        if self._deserted:
+            return -inf
         deadline: float = self._deadlines.first_key()[0] if self._deadlines.keys else inf
         if self._in_flight and self._batch_timeout < inf:
             deadline = min(deadline, next(iter(self._in_flight)).started + self._batch_timeout)
@@ -255,6 +261,8 @@ class Core(Endings[T, S]):
 
     def _start(self, requests: list[Request[T]], now: float, reason: Reason) -> Run[T]:
         batch = Batch(requests, now)
+        if self._cancel_abandoned:
+            self._count_callers(batch)
         self._in_flight[batch] = None
         if self._rule.learns:
             self._rule.started(batch, [request.arrived for request in requests], reason, self.accepted, now)
@@ -280,17 +288,6 @@ class Core(Endings[T, S]):
                 self.slots = self._speed_up.slots
                 self._rule.allow(self.slots)
 
-    def _next_bisected(self) -> list[Request[T]]:
-        while self._bisected:
-            part = [request for request in self._bisected[0] if request.state == RUNNING]
-            if part:
-                self.inconsistent = True
-                self._in_transition = part
-            self._bisected.popleft()
-            if part:
-                return part
-        return []
-
     # Settlement of requests (rule 1)
 
     def _expire(self, now: float) -> Ended[T]:
@@ -305,7 +302,8 @@ class Core(Endings[T, S]):
     def _time_out(self, now: float) -> Expire[T, S] | None:
         """Settle the requests whose deadline or batch timeout has passed; return None if there are none.
 
-        If STALLED_LIMIT batches are stalled, settle all waiting requests.
+        If STALLED_LIMIT batches are stalled, settle all waiting requests. Decide, too, to cancel the batches whose
+        callers have left.
         """
         if self._deadlines.keys and self._deadlines.first_key()[0] <= now:
             return Expire(self._expire(now))
@@ -317,6 +315,10 @@ class Core(Endings[T, S]):
             settled = self._end(self._waiting(), "failed", lambda _: BatchTimeoutError(msg))
             self._bisected.clear()
             return Expire(settled)
+        if self._deserted:
+            batch, _ = self._deserted.popitem()
+            batch.abandoned = True
+            return Expire((), batch)
         return None
 
     def _give_up(self, batch: Batch[T], now: float) -> Expire[T, S]:
@@ -324,6 +326,7 @@ class Core(Endings[T, S]):
         self.inconsistent = True
         self._in_transition = running
         self._stalled[batch] = None
+        self._deserted.pop(batch, None)
         del self._in_flight[batch]
         self._learn(batch, now, well=False)
         msg = messages.batch_timed_out(batch, now, self._batch_timeout)

@@ -28,10 +28,10 @@ from batchers.stats import BatcherStats
 
 from .accounting import Accounting
 from .decisions import Batch, Dispatch, Settled
-from .group_queue import QUEUED, RUNNING, SETTLED, GroupQueue, Request
+from .group_queue import QUEUED, RUNNING, SETTLED, Callers, GroupQueue, Request
 from .groups import Groups
 from .indexed_heap import IndexedHeap
-from .outcomes import Err
+from .outcomes import Err, Failed
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -47,8 +47,8 @@ class State(Generic[T, S]):
     """Queues, slots and counters of one batcher."""
 
     __slots__ = (
-        *("_options", "_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_rule"),
-        *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled"),
+        *("_options", "_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
+        *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled", "_deserted"),
         *("_token", "_in_transition", "_counter", "_unlearned", "_accounting", "_last_event_time"),
         # The driver reads these:
         *("inconsistent", "ended", "failure", "closed", "abandoned", "accepted", "queued", "running", "slots"),
@@ -62,6 +62,7 @@ class State(Generic[T, S]):
         self.slots = options.slots  # number of batches that may be in flight now
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._bisect = options.on_error == "bisect"
+        self._cancel_abandoned = options.cancel_abandoned
         self._rule = options.rule()
         self._token = object()
         self._groups: Groups[T] = Groups(options, self._rule, self._token)
@@ -69,6 +70,7 @@ class State(Generic[T, S]):
         self._bisected: deque[list[Request[T]]] = deque()
         self._in_flight: dict[Batch[T], None] = {}  # in the order of their start times
         self._stalled: dict[Batch[T], None] = {}  # given up, but still running
+        self._deserted: dict[Batch[T], None] = {}  # batches in flight whose callers have all left; to be cancelled
         self._accounting = Accounting()
         self._last_event_time = -inf
         self.inconsistent = False  # stays True if a signal handler raised an exception during an event
@@ -150,8 +152,23 @@ class State(Generic[T, S]):
             self._groups.remove(request)
         else:
             self.running -= 1
+            if self._cancel_abandoned:
+                self._left(request)
         if request.deadline < inf:
             self._deadlines.discard(request)
+
+    def _count_callers(self, batch: Batch[T]) -> None:
+        """Count the callers that wait for a batch, so that it can be cancelled when the last one leaves."""
+        batch.callers = Callers(sum(request.state == RUNNING for request in batch.requests))
+        for request in batch.requests:
+            request.callers = batch.callers
+
+    def _left(self, request: Request[T]) -> None:
+        """Count a caller of a running batch that has left, and find the batch if the caller was the last one."""
+        callers = request.callers
+        callers.left -= 1
+        if not callers.left:
+            self._deserted |= {batch: None for batch in self._in_flight if batch.callers is callers}
 
     def _end(
         self,
@@ -175,6 +192,25 @@ class State(Generic[T, S]):
         self._in_transition = []
         self.inconsistent = False
         return ended
+
+    def _halve(self, batch: Batch[T], verdict: Failed) -> bool:
+        """Bisect a failed batch; return False if it cannot be divided."""
+        divisible = self._bisect and verdict.divisible and len(batch.requests) > 1
+        if divisible:
+            middle = len(batch.requests) // 2
+            self._bisected += (batch.requests[:middle], batch.requests[middle:])
+        return divisible
+
+    def _next_bisected(self) -> list[Request[T]]:
+        while self._bisected:
+            part = [request for request in self._bisected[0] if request.state == RUNNING]
+            if part:
+                self.inconsistent = True
+                self._in_transition = part
+            self._bisected.popleft()
+            if part:
+                return part
+        return []
 
     def _waiting(self) -> list[Request[T]]:
         divided = [request for part in self._bisected for request in part if request.state == RUNNING]

@@ -38,6 +38,7 @@ from .delivery import deliver
 from .home_loop import HomeLoopDriver
 from .invocation import (
     BatchCancelledError,
+    cancel_task,
     ended_by,
     enter_scope,
     interrupt_batch,
@@ -121,37 +122,29 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                 if self.home is not home:
                     return None  # the new home loop asks the core
                 decision = self._decide()
-                if isinstance(decision, Wait):
-                    self._next_wakeup = until = decision.until
-                    kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
-                elif isinstance(decision, Done):
-                    self._planned += 1
-                elif isinstance(decision, Run):
+                if type(decision) is Run:
                     if task is not None:  # None: a task factory has created another kind of object
                         self._tasks[task] = decision.batch
                     if self.is_async:
-                        until = self._ask_next()
-            if until > -inf:
+                        # Another task asks the core while this task runs its batch, or the timer does.
+                        self._next_wakeup = until = self.core.due
+                        if until == -inf:
+                            self._planned += 1
+                elif type(decision) is Wait:
+                    self._next_wakeup = until = decision.until
+                    kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
+                elif type(decision) is Done:
+                    self._planned += 1
+            if until > -inf and (self._timer is not None or until < inf):
                 self._set_timer(home, until)
             if self._performed != self._planned:
                 self._perform(home)
-            if isinstance(decision, Run):
+            if type(decision) is Run:
                 return decision.batch
-            if not isinstance(decision, Expire):
+            if type(decision) is not Expire:
                 return None
             interrupt_batch(decision.batch)
             deliver(decision.settled, home)
-
-    def _ask_next(self) -> float:
-        """Plan that another task asks the core while this task runs its batch, or return the time for the timer.
-
-        The caller holds the lock.
-        """
-        due = self.core.due
-        self._next_wakeup = due
-        if due == -inf:
-            self._planned += 1
-        return due
 
     # Tasks: for async batch functions, and for awaitables that a sync one returned
 
@@ -199,8 +192,8 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                 return
         scope = enter_scope(self.batcher_id)
         batch.where = task
-        if batch.interrupted and task is not None:
-            task.cancel()  # it was given up before it began
+        if batch.interrupted:
+            cancel_task(batch)
         work: Any = None
         try:
             work = self.process_batch(batch.items) if awaitable is None else awaitable
@@ -323,7 +316,7 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         """Return the verdict on a call of a sync function, or None if a loop must await its result."""
         try:
             result = call()
-            if isawaitable(result):
+            if type(result) is not list and isawaitable(result):  # most results are lists; isawaitable is slow
                 if self.core.done:
                     getattr(result, "close", bool)()  # no caller waits for its result
                 else:

@@ -6,7 +6,8 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -25,7 +26,7 @@ S = TypeVar("S")
 HELD_SECONDS = 0.01
 """Seconds that a delivery waits for the lock of one future, after all others have their outcomes."""
 
-Pairs: TypeAlias = list[tuple[Request[Any], Outcome[Any]]]
+Pair: TypeAlias = tuple[Request[Any], Outcome[Any]]
 
 
 def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> None:
@@ -35,20 +36,19 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
     get their outcomes at once. Each other loop gets one callback for all of its callers. A closed loop is skipped,
     because it has no callers any more.
     """
-    near: Pairs = []
-    far: dict[asyncio.AbstractEventLoop, Pairs] = {}
-    for pair in settled:
-        loop: Any = pair[0].loop
-        if loop is here or loop is None:
-            near.append(pair)
-        else:
-            far.setdefault(loop, []).append(pair)
+    away = [pair for pair in settled if (loop := pair[0].loop) is not here and loop is not None]
+    if not away:
+        _resolve(settled)
+        return
+    far: defaultdict[Any, list[Pair]] = defaultdict(list)
+    for pair in away:
+        far[pair[0].loop].append(pair)
     for loop, pairs in far.items():
         call_soon_threadsafe(loop, _resolve, pairs)
-    _resolve(near)
+    _resolve([pair for pair in settled if (loop := pair[0].loop) is here or loop is None])
 
 
-def _resolve(pairs: Pairs) -> None:  # noqa: C901 - for every call: another function costs time
+def _resolve(pairs: Sequence[Pair]) -> None:  # noqa: C901 - for every call: another function costs time
     """Resolve the future of each request, even if a callback of one of the futures raises an exception.
 
     After an exception, the request that was in progress is tried once more, because its future may not be resolved
@@ -57,9 +57,9 @@ def _resolve(pairs: Pairs) -> None:  # noqa: C901 - for every call: another func
     """
     interrupt: BaseException | None = None
     rest = iter(pairs)
-    again: tuple[tuple[Request[Any], Outcome[Any]], ...] = ()
+    again: tuple[Pair, ...] = ()
     pair = tried = None
-    held: Pairs = []
+    held: list[Pair] = []
     while True:
         try:
             for pair in chain(again, rest):

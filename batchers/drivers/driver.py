@@ -48,7 +48,7 @@ class Driver(LockedCore[T, S]):
 
     __slots__ = (
         *("options", "function", "is_async", "home", "batcher_id", "pool", "requests"),
-        *("_ref", "_kept", "_finalizers", "_failures", "_started", "__weakref__"),
+        *("_finalizers", "_failures", "_started", "__weakref__"),
     )
 
     needs_loop: ClassVar[bool] = False
@@ -79,7 +79,6 @@ class Driver(LockedCore[T, S]):
         self._reset_lock(Core(options))
         self.batcher_id = new_batcher_id()
         self.requests: RequestFactory[T] = RequestFactory(options, self.clock, orphaned=orphaned)
-        self._kept: Any = None
         self.pool = None if options.executor is None else Pool(options.executor, self.clock)
         if self.pool is not None and self.pool.survives_fork:
             self._finally(self.pool.close)
@@ -258,10 +257,8 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 if core.inconsistent:
                     self._catch_up()
-                failed_before = core.failed_batches
                 settled = core.finish(batch, verdict, self.clock())
                 core.ended = ()
-                failed = core.failed_batches != failed_before
                 more = not core.idle or core.closed or self._next_wakeup != inf
                 kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
         except BaseException as error:  # noqa: BLE001 - raised again after the delivery
@@ -270,21 +267,16 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 core.inconsistent = True
                 self._catch_up()
-                failed_before = core.failed_batches
                 settled = core.finish(batch, verdict, self.clock())
                 core.ended = ()
-                failed = core.failed_batches != failed_before
         deliver(settled, here)
-        if failed and isinstance(verdict, Failed) and not isinstance(verdict.cause, BatchCancelledError):
+        if batch.failed and isinstance(verdict, Failed) and not isinstance(verdict.cause, BatchCancelledError):
             self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
         if self._performed != self._planned:
             self._perform(here)
         if interrupt is not None:
             raise interrupt
         return more
-
-    def _keep(self) -> None:
-        self._kept = self._ref()
 
     def _stop_keeping(self) -> Any:  # noqa: ANN401 - the batcher, whose type is unknown here
         """Refer to the batcher weakly if no work is left, and return it; the caller holds the lock.

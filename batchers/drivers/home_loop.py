@@ -106,6 +106,9 @@ class HomeLoopDriver(Driver[T, S]):
     # Choice and change of the loops
 
     def _settle(self, here: Loop | None) -> None:
+        found = self._loop_thread
+        if found is not None and self.home is found.loop is self.function_loop and found.is_running:
+            return  # the usual case for threads, in less time
         moved = False
         while not moved:
             home = self.home

@@ -79,7 +79,7 @@ def refuse_reentrant(batcher_id: BatcherId, call: str) -> None:
 
 
 def invoke(batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> Any:  # noqa: ANN401 - the user's
-    """Call a sync `process_batch` in an empty context, so that it sees no context variables of any caller.
+    """Call a sync `process_batch` in an executor, and in an empty context, as `invoke_here` does.
 
     This is a plain function of the module, so that it can be pickled for another process. There, exceptions that
     do not survive pickling are replaced: one of them would break the pool.
@@ -125,24 +125,34 @@ def _run_in_scope(batcher_id: BatcherId, function: Callable[[list[Any]], Any], i
 
 
 def invoke_here(batcher_id: BatcherId, function: Callable[[list[Any]], Any], batch: Batch[Any]) -> Any:  # noqa: ANN401
-    """Call a sync `process_batch` in this thread, and store the identifier of the thread in the batch."""
+    """Call a sync `process_batch` in this thread, and store the identifier of the thread in the batch.
+
+    The context is empty, so that the function sees no context variables of any caller.
+    """
     batch.where = threading.get_ident()
-    return invoke(batcher_id, function, batch.items)
+    return Context().run(_run_in_scope, batcher_id, function, batch.items)
 
 
 def interrupt_batch(batch: Batch[Any] | None) -> None:
-    """Log the location of a batch that was given up, and cancel the batch if a task runs it.
+    """Cancel a batch if a task runs it; log its location, unless it is interrupted because its callers have left.
 
     A thread cannot be cancelled. Do nothing if `batch` is None.
     """
     if batch is None:
         return
+    given_up = batch.interrupted or not batch.abandoned
     batch.interrupted = True  # before it looks for the task, which may just begin
-    where, stack = stack_of(batch)
-    logger.error(
-        "A batch of %d was given up after its batch_timeout, %s:\n%s", len(batch.requests), where, "".join(stack)
-    )
+    if given_up:
+        where, stack = stack_of(batch)
+        text = "A batch of %d was given up after its batch_timeout, %s:\n%s"
+        logger.error(text, len(batch.requests), where, "".join(stack))
+    cancel_task(batch)
+
+
+def cancel_task(batch: Batch[Any]) -> None:
+    """Cancel an interrupted batch if a task runs it, from any thread; the task itself calls this if it is late."""
     if isinstance(batch.where, asyncio.Task):
+        batch.cancelled = True
         call_soon_threadsafe(batch.where.get_loop(), batch.where.cancel)
 
 

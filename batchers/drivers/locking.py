@@ -21,6 +21,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class LockedCore(ABC, Generic[T, S]):
     """A core with its lock, and what was planned under it."""
 
     __slots__ = (
-        *("core", "lock", "is_inside", "name", "stopped"),
+        *("core", "lock", "is_inside", "name", "stopped", "_ref", "_kept"),
         *("_next_wakeup", "_planned", "_performed", "_cancelled", "_undelivered", "_released", "_starter"),
     )
 
@@ -61,6 +62,8 @@ class LockedCore(ABC, Generic[T, S]):
         """Initialise the lock of a new core, with nothing planned."""
         self.name: str
         self.core = core
+        self._ref: weakref.ref[Any]  # to the batcher
+        self._kept: Any = None  # the batcher, while work is left
         lock: Any = threading.RLock()
         self.lock = lock
         self.is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as threading.Condition does
@@ -94,20 +97,17 @@ class LockedCore(ABC, Generic[T, S]):
     def _retire(self) -> None:
         """Let all threads and timers end; called at the end, possibly again, without the lock."""
 
-    @abstractmethod
-    def _keep(self) -> None:
-        """Refer to the batcher strongly until no work is left; the caller holds the lock."""
-
     # Plans
 
     def _plan_wakeup(self) -> None:
         """Plan to wake the driver if it would ask too late, or without need; the caller holds the lock."""
-        if self.core.done:
+        core = self.core
+        if core.closed and core.done:
             self._planned += 1
         elif self._next_wakeup != -inf:
-            due = self.core.due
+            due = core.due
             if due < self._next_wakeup or due == inf != self._next_wakeup:
-                self._keep()
+                self._kept = self._ref()
                 notified = self._notify()
                 self._next_wakeup = -inf
                 if not notified:
@@ -130,7 +130,7 @@ class LockedCore(ABC, Generic[T, S]):
                 self._deliver_in_thread(*self._undelivered[0])
                 with suppress(IndexError):  # another thread has delivered it too
                     self._undelivered.popleft()
-            if self.core.done:
+            if self.core.closed and self.core.done:
                 self._retire()
                 with suppress(concurrent.futures.InvalidStateError):
                     self.stopped.set_result(None)

@@ -40,6 +40,7 @@ from . import report, threads
 from .delivery import deliver
 from .driver import Driver
 from .invocation import (
+    cancel_task,
     ended_by,
     enter_scope,
     interrupt_batch,
@@ -180,6 +181,7 @@ class ThreadingDriver(Driver[T, S]):
     def _serve(self, me: threads.DaemonThread) -> bool:
         """Wait for a decision that requires work, and do the work; return False if the worker is not needed."""
         with self.lock:
+            self._busy.pop(me, None)
             decision = self._next_decision(me)
         if self._performed != self._planned:
             self._perform(None)
@@ -190,9 +192,7 @@ class ThreadingDriver(Driver[T, S]):
         else:
             interrupt_batch(decision.batch)
             deliver(decision.settled, None)
-        del decision  # it refers to the items
-        with self.lock:
-            del self._busy[me]
+        del decision  # it refers to the items, and the frames of an exception to this one, by `f_back`
         return True
 
     def _next_decision(self, me: threads.DaemonThread) -> Run[T] | Expire[T, S] | None:
@@ -317,7 +317,9 @@ class ThreadingDriver(Driver[T, S]):
             result = invoke_here(self.batcher_id, self.process_batch, batch)
         else:
             result = self.pool.send(self.batcher_id, self.process_batch, batch.items)()
-        return self._await(batch, result) if isawaitable(result) else result
+        if type(result) is not list and isawaitable(result):  # most results are lists, and isawaitable is slow
+            return self._await(batch, result)
+        return result
 
     def _await(self, batch: Batch[T], work: Any) -> object:  # noqa: ANN401 - items for an async function, or an awaitable
         """Run an async batch function, or the awaitable that a sync one returned, on the batcher's loop thread.
@@ -349,9 +351,9 @@ class ThreadingDriver(Driver[T, S]):
         This is no function inside of another: its frame would refer to the batch after the end, by its closure.
         """
         scope = enter_scope(self.batcher_id)
-        batch.where = task = asyncio.current_task()
-        if batch.interrupted and task is not None:
-            task.cancel()  # it was given up before it began
+        batch.where = asyncio.current_task()
+        if batch.interrupted:
+            cancel_task(batch)
         try:
             return await (self.process_batch(work) if self.is_async else work), None
         except BaseException as error:

@@ -30,16 +30,17 @@ def refuse_green_threads(*, needs_loop: bool) -> None:
             raise BatcherError(msg)
 
 
-def running_asyncio_loop(call: str) -> Loop:
-    """Return the event loop of asyncio that runs in this thread.
+def no_asyncio_loop() -> BatcherError:
+    """Return the error of a coroutine that no event loop of asyncio runs, as under trio and in a thread."""
+    return BatcherError(
+        "process() needs a running event loop of asyncio, and none runs here: use call() in a thread, under trio "
+        "`await trio.to_thread.run_sync(batcher.call, item)`"
+    )
 
-    Raises BatcherError if there is none, as under trio and in a thread.
-    """
+
+def running_asyncio_loop() -> Loop:
+    """Return the event loop of asyncio that runs in this thread, or raise `no_asyncio_loop`."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError as error:
-        msg = (
-            f"{call} needs a running event loop of asyncio, and none runs here: use call() in a thread, and under "
-            "trio `await trio.to_thread.run_sync(batcher.call, item)`"
-        )
-        raise BatcherError(msg) from error
+        raise no_asyncio_loop() from error

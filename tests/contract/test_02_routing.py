@@ -32,6 +32,7 @@ async def test_many_loops_and_threads_at_once(make: Make, gate: Gate, flavour: F
     gate.answer = lambda item: -item
     gate.open()
     batcher = make(gate.function(flavour), max_batch_size=8, concurrency=2)
+    batcher.start()  # on this loop, because batches fail with the loop that runs them
     found: dict[int, int] = {}
 
     async def from_a_loop(start: int) -> None:

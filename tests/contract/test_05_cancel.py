@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Sequence
 
 import pytest
 
@@ -91,7 +92,7 @@ async def test_cancel_wins_over_a_result_that_is_there(
     await until(lambda: gate.started == 1)
     deliver = delivery._resolve
 
-    def resolve_and_cancel(pairs: delivery.Pairs) -> None:
+    def resolve_and_cancel(pairs: Sequence[delivery.Pair]) -> None:
         deliver(pairs)
         if pairs:
             task.cancel()

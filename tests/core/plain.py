@@ -33,6 +33,7 @@ class Limits:
     window: float | None = None
     cost: float = inf
     bisect: bool = False
+    cancel: bool = False
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Plain:
     waiting: list[Item] = field(default_factory=list)
     running: list[list[Item]] = field(default_factory=list)  # oldest first; those who left are still in it
     divided: list[list[Item]] = field(default_factory=list)
+    cancelled: list[list[Item]] = field(default_factory=list)  # of the running ones
     alive: set[int] = field(default_factory=set)  # numbers of items that are running and not settled
     closed: bool = False
     accepted: int = 0
@@ -74,6 +76,9 @@ class Plain:
 
     def finish(self, place: int, ok: bool) -> list[int]:
         batch = self.running.pop(place)
+        if batch in self.cancelled:
+            self.cancelled.remove(batch)
+            return []
         if not ok and self.limits.bisect and len(batch) > 1:
             middle = len(batch) // 2
             self.divided += [batch[:middle], batch[middle:]]
@@ -94,6 +99,7 @@ class Plain:
         if abandon:
             gone += [item for batch in self.running for item in self.live(batch)]
             self.running = []
+            self.cancelled = []
         for item in gone:
             self.settle(item)
             self.count("stopped")
@@ -126,6 +132,10 @@ class Plain:
                 self.settle(item)
                 self.count("expired")
             return "expire", {item.number for item in expired}
+        for batch in self.running if self.limits.cancel else ():
+            if not self.live(batch) and batch not in self.cancelled:
+                self.cancelled.append(batch)
+                return "expire", set()
         if len(self.running) < self.limits.slots:
             while self.divided:
                 part = self.live(self.divided.pop(0))
@@ -134,7 +144,7 @@ class Plain:
                     return "run", [item.number for item in part]
             group = self.choose() if self.waiting else None
             if group:
-                batch: list[Item] = []
+                batch = []
                 for item in group[: self.limits.batch]:
                     if sum(taken.cost for taken in batch) + item.cost > self.limits.cost:
                         break

@@ -74,6 +74,15 @@ def test_tiny_limits(batch: int, slots: int, window: float | None, bisect: bool)
     assert explore(limits, [*BASIC, HURRY], depth=6) > 30
 
 
+@pytest.mark.parametrize("bisect", [False, True], ids=["fail", "bisect"])
+@pytest.mark.parametrize("slots", [1, 2])
+def test_abandoned_batches_are_cancelled(slots: int, bisect: bool) -> None:
+    """The callers leave one by one, or expire, and the batch ends as it likes."""
+    limits = Limits(batch=2, slots=slots, queue=3, bisect=bisect, cancel=True)
+
+    assert explore(limits, [*BASIC, HURRY], depth=6) > 30
+
+
 @pytest.mark.parametrize("window", [None, 2.0])
 @pytest.mark.parametrize(
     "extra",

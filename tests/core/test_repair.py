@@ -103,6 +103,8 @@ class Driven:
             self.ran += decision.batch.items
         elif isinstance(decision, Expire):
             self.settle(decision.settled)
+            if decision.batch is not None:
+                decision.batch.interrupted = decision.batch.cancelled = True
 
     def finish(self, batch: Batch[int], *, well: bool = True) -> None:
         """End a batch; after an interrupt report it once more."""
@@ -171,6 +173,23 @@ def learning() -> Driven:
     return driven
 
 
+def leaving() -> Driven:
+    """Return one with two batches in flight, which are cancelled when the last caller leaves; some have left."""
+    driven = Driven(max_batch_size=2, concurrency=2, batch_timeout=5.0, cancel_abandoned=True)
+    driven.offer(*(Request(n, deadline=50.0) for n in range(6)))
+    driven.decide()
+    driven.decide()
+    for batch in driven.batches:
+        driven.withdraw(batch.requests[0])
+    return driven
+
+
+def leave(driven: Driven) -> None:
+    """Be the last caller of a batch, who leaves; take the decision on it."""
+    driven.withdraw(driven.batches[-1].requests[-1])
+    driven.decide()
+
+
 def stop(driven: Driven, event: Callable[[], Settled[int, int]]) -> None:
     """Stop by force, or without patience."""
     try:
@@ -214,7 +233,8 @@ EVENTS: dict[str, Callable[[Driven], object]] = {
     "offer": lambda driven: driven.offer(Request(100, 5), Request(101, 1, 7, deadline=70.0)),
     "offer one": lambda driven: driven.offer(Request(100, 1)),
     "withdraw": lambda driven: driven.withdraw(driven.requests[-1]),
-    "withdraw running": lambda driven: driven.withdraw(driven.batches[0].requests[0]),
+    "withdraw running": lambda driven: driven.withdraw(driven.batches[0].requests[-1]),
+    "leave": leave,
     "finish": lambda driven: driven.finish(driven.batches[0]),
     "fail": lambda driven: driven.finish(driven.batches[0], well=False),
     "start": finish_and_start,
@@ -226,7 +246,7 @@ EVENTS: dict[str, Callable[[Driven], object]] = {
 }
 
 
-@pytest.mark.parametrize("make", [two_groups, learning])
+@pytest.mark.parametrize("make", [two_groups, learning, leaving])
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> None:
     """Whatever line it strikes, the caller of the event fails alone."""
@@ -241,6 +261,27 @@ def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> Non
         if event in {"close", "abandon"} and striker.struck:
             driven.repair()
             EVENTS[event](driven)
+        driven.end()
+        if not striker.struck:
+            break
+    assert line > 5
+
+
+def test_the_last_caller_leaves_at_any_line() -> None:
+    """The decision to cancel the batch is lost by no exception."""
+    for line in range(2000):
+        driven = leaving()
+        batch = driven.batches[-1]
+        striker = Striker(line)
+        try:
+            with striker:
+                leave(driven)
+        except Interrupt:
+            driven.core.withdraw(batch.requests[-1])  # its caller tries again
+            driven.repair()
+            driven.decide()
+        assert batch.cancelled
+        assert driven.core.due > driven.now
         driven.end()
         if not striker.struck:
             break

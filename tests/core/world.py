@@ -30,6 +30,7 @@ def options_for(limits: Limits) -> Options:
         cost=(lambda _: 1.0) if bounded else None,
         max_batch_cost=limits.cost if bounded else None,
         on_error="bisect" if limits.bisect else "fail",
+        cancel_abandoned=limits.cancel,
     )
 
 
@@ -149,6 +150,11 @@ class World:
             elif isinstance(decision, Expire):
                 settled = list(decision.settled)
                 assert (expected, {self.number(request) for request, _ in settled}) == ("expire", what)
+                if decision.batch is not None:
+                    assert settled == []
+                    assert all(request.state == SETTLED for request in decision.batch.requests)
+                    assert decision.batch.abandoned
+                    decision.batch.cancelled = True  # as a driver does whose task runs it
                 for request, outcome in settled:
                     assert isinstance(outcome, Err)
                     assert isinstance(outcome.error, DeadlineExceededError)

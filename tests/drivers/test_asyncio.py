@@ -192,15 +192,17 @@ def test_task_factories_of_all_kinds(factory: str) -> None:
 async def test_an_interrupt_between_decision_and_batch(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     """A signal handler raises while the task of a batch lets somebody ask next: its callers are told."""
     gate.open()
-    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"), max_batch_size=1)
-    ask = AsyncioDriver._ask_next
+    batcher: AsyncioBatcher[int, int] = AsyncioBatcher(gate.function("async"), max_batch_size=1, concurrency=2)
+    perform = AsyncioDriver._perform
 
-    def interrupted(*_: Any) -> None:
-        monkeypatch.setattr(AsyncioDriver, "_ask_next", ask)
-        msg = "an alarm"
-        raise TimeoutError(msg)
+    def interrupted(driver: AsyncioDriver[Any, Any], here: Any) -> None:
+        if any(driver._tasks.values()):
+            monkeypatch.setattr(AsyncioDriver, "_perform", perform)
+            msg = "an alarm"
+            raise TimeoutError(msg)
+        perform(driver, here)
 
-    monkeypatch.setattr(AsyncioDriver, "_ask_next", interrupted)
+    monkeypatch.setattr(AsyncioDriver, "_perform", interrupted)
     first, second = await outcomes(batcher.process(1), batcher.process(2))
     assert isinstance(first, TimeoutError)
     assert second == 2

@@ -11,7 +11,7 @@ import pytest
 from batchers import BatcherStoppedError
 from server.app import Service
 from server.model import Emulated
-from server.settings import Settings
+from server.settings import read_settings
 from tests.support.children import PATIENCE
 
 
@@ -30,9 +30,11 @@ class Held(Emulated):
 
 
 @pytest.mark.parametrize("backend", ["threading", "asyncio"])
-async def test_the_loop_ends_as_the_service_gives_up(backend: Any) -> None:
+async def test_the_loop_ends_as_the_service_gives_up(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of uvicorn cancels each task, also that of the giving up; stopping does not drain all the same."""
-    service = Service(Settings(backend=backend, drain_timeout=3600))
+    monkeypatch.setenv("BATCHER_BACKEND", backend)
+    monkeypatch.setenv("BATCHER_DRAIN_TIMEOUT", "3600")
+    service = Service(read_settings())
     service.model = model = Held()
     caller = asyncio.create_task(service.batcher.process([0.0] * 10))
     assert await asyncio.to_thread(model.called.wait, PATIENCE)

@@ -46,6 +46,7 @@ def test_defaults() -> None:
         "max_queue_size": 1024,
         "timeout": None,
         "batch_timeout": None,
+        "cancel_abandoned": True,
         "name": "predictions",
     }
     assert settings.largest_batch == 256
@@ -61,13 +62,14 @@ def test_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
         "BATCHER_MAX_QUEUE_SIZE": "5",
         "BATCHER_TIMEOUT": "1.5",
         "BATCHER_BATCH_TIMEOUT": "9",
+        "BATCHER_CANCEL_ABANDONED": "false",
         "MODEL_CALL": "keras",
     }.items():
         monkeypatch.setenv(name, value)
     settings = read_settings()
 
     assert (settings.backend, settings.model_call, settings.largest_batch) == ("threading", "keras", 256)
-    assert list(settings.batcher_options().values()) == [-1, 0.01, None, 12, 5, 1.5, 9.0, "predictions"]
+    assert list(settings.batcher_options().values()) == [-1, 0.01, None, 12, 5, 1.5, 9.0, False, "predictions"]
 
 
 def test_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
