@@ -63,6 +63,7 @@ class Endings(State[T, S]):
         self._bisected.clear()
         self._in_flight.clear()
         self._deserted.clear()
+        self._unlearned.clear()
         self.abandoned = True
         return settled
 
@@ -123,7 +124,8 @@ class Endings(State[T, S]):
         self._rule = options.rule()
         self._rule.allow(self.slots)
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
-        self._unlearned = set(self._in_flight)
+        learns = self._rule.learns or self._speed_up is not None
+        self._unlearned = set(self._in_flight) if learns else set()
         # A new token: a request that is in no place any more belongs to no core, and cannot be withdrawn.
         self._token = object()
         groups: Groups[T] = Groups(options, self._rule, self._token)
@@ -197,6 +199,7 @@ class Endings(State[T, S]):
         self._bisected.clear()
         self._in_flight.clear()
         self._deserted.clear()
+        self._unlearned.clear()
         self._groups.clear()
         self._deadlines = IndexedHeap()
         self.inconsistent = False

@@ -39,21 +39,32 @@ class Err:
 class Failed:
     """The verdict on a batch that failed as a whole."""
 
-    __slots__ = ("cause",)
+    __slots__ = ("_errors", "cause")
 
     def __init__(self, cause: BaseException) -> None:
         """Store the exception that ended the batch, without the local variables of its frames."""
         release_frames(cause)
         self.cause = cause
+        self._errors: list[Err] = []
 
     @property
     def divisible(self) -> bool:
         """True if a part of the batch may succeed in a new run; False after an order to exit, e.g. SystemExit."""
         return isinstance(self.cause, Exception)
 
+    def prepare(self, count: int) -> None:
+        """Copy the exception for `count` callers, so that a driver can do it without its lock.
+
+        A copy calls methods of the class of the exception, which is the user's.
+        """
+        self._errors = [Err(own_copy(self.cause)) for _ in range(count)]
+
     def each(self, count: int) -> list[Err]:
         """Return `count` errors, each with its own copy of the exception."""
-        return [Err(own_copy(self.cause)) for _ in range(count)]
+        if len(self._errors) != count:
+            self.prepare(count)
+        errors, self._errors = self._errors, []  # the frames of a failed batch refer to the verdict
+        return errors
 
 
 Outcome: TypeAlias = S | Err

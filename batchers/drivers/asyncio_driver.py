@@ -34,7 +34,6 @@ from batchers.core.outcomes import Failed, Verdict, judge
 from batchers.core.refusals import STALLED_LIMIT
 
 from . import report, threads
-from .delivery import deliver
 from .home_loop import HomeLoopDriver
 from .invocation import (
     BatchCancelledError,
@@ -107,7 +106,7 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         self.core.inconsistent = True
         home.call_soon(self._advance, context=Context())
 
-    def _next_batch(  # noqa: C901 - what is planned under the lock is done in the same place
+    def _next_batch(  # noqa: C901, PLR0912 - what is planned under the lock is done in the same place
         self, home: Loop, task: asyncio.Task[None] | None = None
     ) -> Batch[T] | None:
         """Execute the decisions of the core up to the next Run, and return its batch.
@@ -135,16 +134,21 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
                 elif type(decision) is Done:
                     self._planned += 1
-            if until > -inf and (self._timer is not None or until < inf):
-                self._set_timer(home, until)
-            if self._performed != self._planned:
-                self._perform(home)
+            try:
+                if until > -inf and (self._timer is not None or until < inf):
+                    self._set_timer(home, until)
+                if self._performed != self._planned:
+                    self._perform(home)
+            except BaseException:
+                if type(decision) is Run and task is None:
+                    decision.batch.begun = False  # nobody has it: its requests wait again
+                raise
             if type(decision) is Run:
                 return decision.batch
             if type(decision) is not Expire:
                 return None
             interrupt_batch(decision.batch)
-            deliver(decision.settled, home)
+            self._deliver(decision.settled, home)
 
     # Tasks: for async batch functions, and for awaitables that a sync one returned
 
@@ -293,12 +297,17 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                 elif not isinstance(decision, Expire):
                     self._plan_wakeup()  # the timer may be too late, or another slot may be free
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
-            if self._performed != self._planned:
-                self._perform(None)
+            try:
+                if self._performed != self._planned:
+                    self._perform(None)
+            except BaseException:
+                if isinstance(decision, Run):
+                    decision.batch.begun = False  # nobody has it: its requests wait again
+                raise
             if not isinstance(decision, Expire):
                 return decision.batch if isinstance(decision, Run) else None
             interrupt_batch(decision.batch)
-            deliver(decision.settled, None)
+            self._deliver(decision.settled, None)
 
     def _take(self, sent: list[tuple[Batch[T], Callable[[], object]]], _: object) -> None:
         """Complete a batch with its result from an executor; a thread of the executor calls this method.

@@ -125,7 +125,10 @@ class SharedFuture(concurrent.futures.Future[S]):
 
         A future that was cancelled stays cancelled, and one with an outcome keeps it.
         """
-        if not self._condition.acquire(seconds != 0, timeout=seconds or -1):
+        lock: Any = self._condition
+        is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as the class Condition uses it
+        was_inside = is_inside()  # in a method of the base class, where CPython runs a finalizer
+        if not lock.acquire(seconds != 0, timeout=seconds or -1):
             return False
         try:
             self._resolver = threading.get_ident()
@@ -140,8 +143,14 @@ class SharedFuture(concurrent.futures.Future[S]):
                 self.set_result(cast("S", outcome))
         finally:
             self._resolver = None
-            self._condition.release()
-        self._invoke_callbacks()
+            lock.release()
+            while is_inside() and not was_inside:  # after an exception at the end of a `with` in the base class
+                lock.release()
+        try:
+            self._invoke_callbacks()
+        finally:
+            while is_inside() and not was_inside:  # as above
+                lock.release()
         return True
 
     def _invoke_callbacks(self) -> None:

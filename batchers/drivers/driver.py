@@ -30,7 +30,7 @@ from batchers.errors import BatcherError
 from batchers.options import Options
 
 from . import lifetime, report, threads
-from .delivery import deliver, release
+from .delivery import release
 from .invocation import BatchCancelledError, current_scope, new_batcher_id, refuse_reentrant
 from .locking import LockedCore, refuse_inside
 from .loops import Loop
@@ -221,7 +221,7 @@ class Driver(LockedCore[T, S]):
             text = str(error)
             with self.lock:
                 settled = self.core.fail_waiting(lambda _: threads.StartError(text))
-            deliver(settled, here)
+            self._deliver(settled, here)
         if self._performed != self._planned:
             self._perform(here)
 
@@ -253,6 +253,8 @@ class Driver(LockedCore[T, S]):
         """
         core = self.core
         interrupt: BaseException | None = None
+        if type(verdict) is Failed:
+            verdict.prepare(len(batch.requests))
         try:
             with self.lock:
                 if core.inconsistent:
@@ -269,8 +271,8 @@ class Driver(LockedCore[T, S]):
                 self._catch_up()
                 settled = core.finish(batch, verdict, self.clock())
                 core.ended = ()
-        deliver(settled, here)
-        if batch.failed and isinstance(verdict, Failed) and not isinstance(verdict.cause, BatchCancelledError):
+        self._deliver(settled, here)
+        if batch.failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
             self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
         if self._performed != self._planned:
             self._perform(here)
@@ -297,7 +299,7 @@ class Driver(LockedCore[T, S]):
         with self.lock:
             self._catch_up()
             settled = self.core.close(force=force)
-        deliver(settled, here)
+        self._deliver(settled, here)
         if not self.core.done and (here is None or here is not self.home):
             self._settle(here)
         with self.lock:
@@ -317,7 +319,7 @@ class Driver(LockedCore[T, S]):
             self._plan_wakeup()
         text = "%s did not end within %s s; %d callers got BatcherStoppedError"
         report.log(logging.WARNING, text, None, state, timeout, len(settled))
-        deliver(settled, here)
+        self._deliver(settled, here)
         self._perform(here)
         return True
 

@@ -134,7 +134,7 @@ class HomeLoopDriver(Driver[T, S]):
                 return None
             found = self._loop_thread
             if found is None or not found.is_running:  # otherwise another thread was faster
-                found = self._loop_thread = LoopThread(f"{self.name}-loop")
+                found = self._loop_thread = LoopThread(f"{self.name}-loop", self._advance)
                 self._finally(found.stop_soon)
                 if self.core.done:
                     found.stop_soon()

@@ -146,6 +146,16 @@ class LockedCore(ABC, Generic[T, S]):
         self._starter = None
         return False
 
+    def _deliver(self, settled: Settled[T, S], here: Loop | None) -> None:
+        """Deliver outcomes; after an exception, for instance MemoryError, deliver them once more in a thread."""
+        try:
+            deliver(settled, here)
+        except BaseException:
+            self._undelivered.append((settled, None))
+            self._planned += 1
+            self._perform(here)
+            raise
+
     def _deliver_in_thread(self, settled: Settled[T, S], failure: Exception | None) -> None:
         """Deliver outcomes in a new thread, because callbacks of futures may run for long, or call anything."""
 

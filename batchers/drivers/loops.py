@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from .threads import DaemonThread, StartError
@@ -58,23 +59,42 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
             return True
 
 
+class _Running:
+    """A coroutine that runs on a loop, and its task, as soon as there is one."""
+
+    __slots__ = ("coroutine", "task")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Store the coroutine."""
+        self.coroutine = coroutine
+        self.task: asyncio.Task[Any] | None = None
+
+
 class LoopThread:
-    """An event loop in a separate thread, for code that does not run on an event loop."""
+    """An event loop in a separate thread, for code that does not run on an event loop.
 
-    __slots__ = ("_cleans_up", "_ending", "_running", "loop", "thread")
+    An exception from outside, or a lack of memory, may strike the thread in the middle of the code of asyncio, and
+    a callback is lost. The loop goes on, and begins again what it may have lost.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("_cleans_up", "_ending", "_repeat", "_running", "loop", "thread")
+
+    def __init__(self, name: str, repeat: Callable[[], object] | None = None) -> None:
         """Start the thread, and return when the loop runs.
+
+        `repeat` is called on the loop after an exception that may have lost a callback.
 
         Raises StartError if the loop or the thread cannot start.
         """
         self._ending = False
         self._cleans_up = False
-        self._running: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
+        self._repeat = repeat
+        self._running: dict[concurrent.futures.Future[Any], _Running] = {}
         try:
             self.loop = asyncio.new_event_loop()
         except OSError as error:
             raise StartError(error) from error
+        self.loop.set_exception_handler(self._go_on)
         started = threading.Event()
         self.loop.call_soon(started.set)
         try:
@@ -95,25 +115,55 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
         """Schedule a coroutine on the loop, in a new context, and return the future of its result.
 
-        The future is cancelled if the coroutine has not ended when the loop ends.
+        If the coroutine has not ended when the loop ends, the future raises CancelledError.
         """
-        try:
-            running = Context().run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
-        except RuntimeError:  # the loop is closed
-            coroutine.close()
-            raise
-        self._running[running] = coroutine
-        running.add_done_callback(lambda done: self._running.pop(done, None))
-        if self.loop.is_closed():
+        future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        self._running[future] = _Running(coroutine)
+        if not call_soon_threadsafe(self.loop, self._begin, future) or self.loop.is_closed():
             self._give_up()
-        return running
+        return future
+
+    def _begin(self, future: concurrent.futures.Future[Any]) -> None:
+        """Create the task of a coroutine; may be called again."""
+        running = self._running.get(future)
+        if running is not None and running.task is None:
+            try:
+                running.task = self.loop.create_task(running.coroutine, context=Context())
+                running.task.add_done_callback(partial(self._end, future))
+            except Exception as error:  # noqa: BLE001 - for lack of memory
+                running.coroutine.close()
+                del self._running[future]
+                future.set_exception(error)
+
+    def _end(self, future: concurrent.futures.Future[Any], task: asyncio.Task[Any]) -> None:
+        """Set the outcome of a future from that of its task; may be called again."""
+        if self._running.pop(future, None) is not None:
+            if task.cancelled():
+                future.set_exception(asyncio.CancelledError())
+            elif (error := task.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+    def _go_on(self, loop: Loop | None = None, context: dict[str, Any] | None = None) -> None:
+        """Repeat what an exception may have interrupted; the loop calls this for one that nobody has handled."""
+        if loop is not None and context is not None:
+            loop.default_exception_handler(context)
+        for future, running in list(self._running.items()):
+            if running.task is None:
+                self.loop.call_soon(self._begin, future)
+            elif running.task.done():
+                self.loop.call_soon(self._end, future, running.task)
+        if self._repeat is not None:
+            self.loop.call_soon(self._repeat, context=Context())
 
     def _give_up(self) -> None:
-        """Cancel what has not ended on the loop, which is closed, and close what has not even begun."""
-        for running, coroutine in list(self._running.items()):
-            running.cancel()
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                coroutine.close()
+        """Fail what has not ended on the loop, which is closed, and close what has not even begun."""
+        for future, running in list(self._running.items()):
+            if self._running.pop(future, None) is not None:
+                future.set_exception(asyncio.CancelledError())
+            if inspect.getcoroutinestate(running.coroutine) == inspect.CORO_CREATED:
+                running.coroutine.close()
 
     def stop_soon(self) -> None:
         """Stop the loop, which ends its thread.
@@ -153,3 +203,4 @@ class LoopThread:
                 self.loop.run_forever()
             except BaseException:
                 logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
+                self._go_on()

@@ -37,7 +37,6 @@ from batchers.core.outcomes import Failed, Verdict, judge
 from batchers.errors import BatcherStoppedError, BatchFunctionError
 
 from . import report, threads
-from .delivery import deliver
 from .driver import Driver
 from .invocation import (
     cancel_task,
@@ -191,7 +190,7 @@ class ThreadingDriver(Driver[T, S]):
             self._run(decision.batch)
         else:
             interrupt_batch(decision.batch)
-            deliver(decision.settled, None)
+            self._deliver(decision.settled, None)
         del decision  # it refers to the items, and the frames of an exception to this one, by `f_back`
         return True
 

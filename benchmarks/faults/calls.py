@@ -17,14 +17,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .lives import Life, Limits, Ours, begin
+from .lives import BatchFunction, Life, Limits, Ours, begin
 from .result import OURS, Fault, FaultResult, Subject
 
 CALLS = 500
@@ -42,7 +43,7 @@ CALLERS = 8
 class Item:
     """What is handed in: what becomes of it is decided before."""
 
-    __slots__ = ("blamed", "deed", "left", "limited", "number", "runs")
+    __slots__ = ("blamed", "deed", "deep", "left", "limited", "number", "runs")
 
     def __init__(self, number: int, deed: str) -> None:
         """Not run yet."""
@@ -55,17 +56,19 @@ class Item:
         """Whether its caller was told to leave."""
         self.limited = False
         """Whether it has a time limit."""
+        self.deep = False
+        """Whether its caller was near the limit of recursion."""
 
 
 DEEDS = (("none", 950), ("fails", 30), ("raises", 8), ("short", 6), ("stops-iteration", 6))
 
 
-def answers_to(items: list[Item]) -> list[Any]:
-    """Return the answers of a batch, or fail as its items say."""
+def answers_to(items: list[Item], ignored: AbstractSet[str] = frozenset()) -> list[Any]:
+    """Return the answers of a batch, or fail as its items say, but for deeds that are ignored here."""
     for item in items:
         item.runs += 1
         item.blamed = item.blamed or item.deed == "fails"
-    kinds = {item.deed for item in items}
+    kinds = {item.deed for item in items} - ignored
     found: list[Any] = [ValueError() if item.deed == "fails" else -item.number for item in items]
     if kinds <= {"none", "fails"}:
         return found
@@ -98,6 +101,8 @@ def sort(item: Item, answer: object, error: BaseException | None, *, stopped: bo
 
 def sort_refusal(item: Item, error: str, *, stopped: bool) -> str:
     """Return the kind of an error by its name: peers have their own, and for one a stop is a RuntimeError."""
+    if error == "RecursionError" and item.deep:
+        return "failed"
     full = error in {"QueueFullError", "QueueFullException"}
     if full or error == "BatcherStoppedError" or (error == "RuntimeError" and not item.runs):
         if not (full or stopped):
@@ -106,25 +111,65 @@ def sort_refusal(item: Item, error: str, *, stopped: bool) -> str:
     return "failed" if item.blamed else "failed with others"
 
 
-async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None:
+class Quiet:
+    """A life without more trouble than the deeds of its items."""
+
+    deeds: Sequence[tuple[str, int]] = DEEDS
+
+    def __init__(self, chance: random.Random, found: Counter[str]) -> None:
+        """Take the chance of the life, and where its outcomes are counted."""
+        self.chance = chance
+        self.found = found
+
+    def begin(self, subject: Subject, function: BatchFunction, limits: Limits) -> Life:
+        """Make the batcher."""
+        return begin(subject, function, limits)
+
+    def item(self, chance: random.Random, deed: str) -> Item:
+        """Make an item."""
+        return Item(chance.getrandbits(60), deed)
+
+    def answers_to(self, items: list[Item]) -> list[Any]:
+        """Return the answers of a batch, or fail."""
+        return answers_to(items)
+
+    async def call(self, life: Life, item: Item, timeout: float | None) -> Any:  # noqa: ANN401 - of the caller's kind
+        """Call from a coroutine."""
+        return await life.call(item, timeout)
+
+    def submit(self, life: Ours, item: Item, timeout: float | None) -> Future[Any]:
+        """Call from a thread."""
+        return life.batcher.submit(item, timeout=timeout)
+
+    def sort(self, item: Item, answer: object, error: BaseException | None, *, stopped: bool) -> str:
+        """Return the kind of an outcome."""
+        return sort(item, answer, error, stopped=stopped)
+
+    async def end(self, patience: float) -> None:
+        """See to what the trouble has left."""
+
+
+async def live(fault: Fault, chance: random.Random, found: Counter[str], kind: type[Quiet] = Quiet) -> None:
     """Play one life and count what came of its calls."""
+    trouble = kind(chance, found)
     turns = chance.choice([0, 0, 1, 3])
     limits = Limits(chance.randint(1, 16), chance.choice([50, 1000, 1000, 1000]), chance.randint(1, 4))
 
     async def coroutine(batch: list[Item]) -> list[Any]:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return answers_to(batch)
+        return trouble.answers_to(batch)
 
-    function: Callable[[list[Item]], Any] = coroutine if chance.random() < 0.5 else answers_to
-    life = begin(fault.subject, function, limits)
+    function: Callable[[list[Item]], Any] = coroutine if chance.random() < 0.5 else trouble.answers_to
+    life = trouble.begin(fault.subject, function, limits)
     stop_at = chance.randrange(CALLS) if chance.random() < 0.3 else CALLS
     force = chance.random() < 0.5
     by_threads, seed = chance.random() < 1 / 3, chance.random()
     if isinstance(life, Ours) and by_threads:
-        await asyncio.to_thread(call_from_threads, life, seed, stop_at, force, found)
+        await asyncio.to_thread(call_from_threads, trouble, life, seed, stop_at, force)
     else:
-        await call_from_tasks(life, chance, stop_at, force, found)
+        await call_from_tasks(trouble, life, stop_at, force)
+    await trouble.end(patience_of(fault.subject))
     with suppress(TimeoutError, asyncio.CancelledError):
         await life.stop(force=False)
     found["books that do not add up"] += bool(life.books())
@@ -139,28 +184,27 @@ async def live(fault: Fault, chance: random.Random, found: Counter[str]) -> None
         await asyncio.wait(left, timeout=PATIENCE)
 
 
-def plan(chance: random.Random) -> tuple[Item, float | None, int | None]:
+def plan(chance: random.Random, trouble: Quiet) -> tuple[Item, float | None, int | None]:
     """Return an item, its time limit and the turns after which its caller leaves."""
-    (deed,) = chance.choices([name for name, _ in DEEDS], [weight for _, weight in DEEDS])
+    (deed,) = chance.choices([name for name, _ in trouble.deeds], [weight for _, weight in trouble.deeds])
     timeout = chance.uniform(0, 0.003) if chance.random() < 0.1 else None
     leaves = chance.randrange(6) if chance.random() < 0.15 else None
-    item = Item(chance.getrandbits(60), deed)
+    item = trouble.item(chance, deed)
     item.limited = timeout is not None
     return item, timeout, leaves
 
 
-async def call_from_tasks(
-    life: Life, chance: random.Random, stop_at: int, force: bool, found: Counter[str]
-) -> None:
+async def call_from_tasks(trouble: Quiet, life: Life, stop_at: int, force: bool) -> None:
     """Call from coroutines of this loop."""
+    chance, found = trouble.chance, trouble.found
 
     async def call(item: Item, timeout: float | None) -> None:
         answer, error = None, None
         try:
-            answer = await life.call(item, timeout)
+            answer = await trouble.call(life, item, timeout)
         except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - whatever it is, it is counted
             error = caught
-        outcomes.append(sort(item, answer, error, stopped=stopping is not None))
+        outcomes.append(trouble.sort(item, answer, error, stopped=stopping is not None))
         del answer, error
 
     outcomes: list[str] = []
@@ -170,7 +214,7 @@ async def call_from_tasks(
     turn = 0
     while len(tasks) < CALLS:
         for _ in range(chance.choice([1, 1, 4, 40])):
-            item, timeout, leaves = plan(chance)
+            item, timeout, leaves = plan(chance, trouble)
             tasks.append(asyncio.create_task(call(item, timeout)))
             if leaves is not None:
                 leaving.append((turn + leaves, tasks[-1], item))
@@ -201,7 +245,7 @@ async def call_from_tasks(
             stopping.exception()
 
 
-def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found: Counter[str]) -> None:
+def call_from_threads(trouble: Quiet, life: Ours, seed: float, stop_at: int, force: bool) -> None:
     """Call from threads: each hands in its share, and cancels some; and waits for all of them."""
     counts: list[Counter[str]] = [Counter() for _ in range(CALLERS)]
     submitted = threading.Semaphore(0)
@@ -211,13 +255,13 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
         chance = random.Random(f"{seed} {number}")
         mine: list[tuple[Item, Future[Any]]] = []
         for _ in range(CALLS // CALLERS):
-            item, timeout, leaves = plan(chance)
+            item, timeout, leaves = plan(chance, trouble)
             counts[number]["calls"] += 1
             submitted.release()
             try:
-                future = life.batcher.submit(item, timeout=timeout)
+                future = trouble.submit(life, item, timeout)
             except Exception as error:  # noqa: BLE001 - as above
-                counts[number][sort(item, None, error, stopped=stops)] += 1
+                counts[number][trouble.sort(item, None, error, stopped=stops)] += 1
                 continue
             mine.append((item, future))
             if leaves is not None and mine:
@@ -229,11 +273,11 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
             if not future.done():
                 counts[number]["no outcome"] += 1
             elif future.cancelled():
-                counts[number][sort(item, None, CancelledError(), stopped=stops)] += 1
+                counts[number][trouble.sort(item, None, CancelledError(), stopped=stops)] += 1
             else:
                 failure = future.exception()
                 answer = None if failure else future.result()
-                counts[number][sort(item, answer, failure, stopped=stops)] += 1
+                counts[number][trouble.sort(item, answer, failure, stopped=stops)] += 1
 
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
     for thread in threads:
@@ -245,7 +289,7 @@ def call_from_threads(life: Ours, seed: float, stop_at: int, force: bool, found:
     for thread in threads:
         thread.join()
     for each in counts:
-        found.update(each)
+        trouble.found.update(each)
 
 
 ORDER = (
@@ -265,8 +309,10 @@ def patience_of(subject: Subject) -> float:
 class Heard(logging.Handler):
     """Counts what is logged as an error: a second outcome, or a defect, would be.
 
-    The failed batches that the library logs are not counted: these lives contain them.
+    The failed batches and dead workers that the library logs are not counted: these lives contain them.
     """
+
+    EXPECTED = ("A batch of %d of %s failed", "A worker", "A task has raised what would end a program")
 
     def __init__(self, found: Counter[str]) -> None:
         """Hear errors only."""
@@ -275,11 +321,11 @@ class Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one."""
-        if not str(record.msg).startswith("A batch of %d of %s failed"):
+        if not str(record.msg).startswith(self.EXPECTED):
             self._found["errors logged"] += 1
 
 
-def run(fault: Fault) -> FaultResult:
+def run(fault: Fault, kind: type[Quiet] = Quiet) -> FaultResult:
     """Play so many calls."""
     found: Counter[str] = Counter()
     logging.getLogger().handlers = [Heard(found)]  # the loop's own handler logs, too
@@ -287,7 +333,7 @@ def run(fault: Fault) -> FaultResult:
     async def all_lives() -> None:
         number = 0
         while found["calls"] < fault.size:
-            await live(fault, random.Random(f"{fault.seed} {number}"), found)
+            await live(fault, random.Random(f"{fault.seed} {number}"), found, kind)
             number += 1
 
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -299,7 +345,7 @@ def run(fault: Fault) -> FaultResult:
     gc.collect()
     found["threads left"] = len(set(threading.enumerate()) - threads)
     found["descriptors left"] = max(len(list(Path("/proc/self/fd").iterdir())) - descriptors, 0)
-    found["items left"] = sum(type(each) is Item for each in gc.get_objects())
+    found["items left"] = sum(issubclass(type(each), Item) for each in gc.get_objects())
     order = [name for name in ORDER if fault.subject in OURS or name not in COUNTED_BY_US]
     return FaultResult(fault=fault, figures={name: found[name] for name in order})
 

@@ -82,8 +82,8 @@ class Theirs:
         return ""
 
 
-def begin(subject: Subject, function: BatchFunction, limits: Limits) -> Life:
-    """Make a batcher. ImportError for a peer that is not installed."""
+def begin(subject: Subject, function: BatchFunction, limits: Limits, **options: Any) -> Life:  # noqa: ANN401 - of ours
+    """Make a batcher; `options` are for this project's. ImportError for a peer that is not installed."""
     if subject in OURS:
         return Ours(
             create_batcher(
@@ -92,6 +92,7 @@ def begin(subject: Subject, function: BatchFunction, limits: Limits) -> Life:
                 max_batch_size=limits.rows,
                 max_queue_size=limits.queue,
                 concurrency=limits.concurrency,
+                **options,
             )
         )
     if subject == "batched":

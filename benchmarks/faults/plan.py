@@ -71,6 +71,15 @@ A_CLEAN_END = {
     "ended with a status other than 0": NONE,
 }
 
+CALLS_PROMISED = dict.fromkeys(
+    (
+        *("no outcome", "ended without a cause", "wrong answers", "failed with others", "run twice"),
+        *("refused, but run", "books that do not add up", "errors logged", "tasks left"),
+        *("threads left", "descriptors left", "items left"),
+    ),
+    NONE,
+)
+
 SCENARIOS = {
     "calls": Scenario(
         "calls at random: cancelled, failed, expired, stopped",
@@ -79,14 +88,16 @@ SCENARIOS = {
         quick=20_000,
         peers=20_000,
         seconds=90.0,
-        promised=dict.fromkeys(
-            (
-                *("no outcome", "ended without a cause", "wrong answers", "failed with others", "run twice"),
-                *("refused, but run", "books that do not add up", "errors logged", "tasks left"),
-                *("threads left", "descriptors left", "items left"),
-            ),
-            NONE,
-        ),
+        promised=CALLS_PROMISED,
+    ),
+    "field": Scenario(
+        "the same in hard programs: re-entering log handlers, dying workers, recursion, broken pools",
+        partial(_in_process, "field", 1800.0),
+        size=1_000_000,
+        quick=20_000,
+        peers=20_000,
+        seconds=200.0,
+        promised=CALLS_PROMISED,
     ),
     "items": Scenario(
         "very many items",

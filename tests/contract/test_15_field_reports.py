@@ -132,9 +132,9 @@ def test_finalizers_that_log_through_the_batcher(batcher: Batcher[Any, Any]) -> 
             assert batcher.call(number) == number
     finally:
         gc.set_threshold(*thresholds)
-    gc.collect()
+    while len(futures) + len(refused) < 500:
+        gc.collect()  # does nothing while another thread collects
     assert {future.result(PATIENCE) for future in futures} == {"gone"}
-    assert len(futures) + len(refused) == 500
     assert all("from inside of the batcher" in str(error) for error in refused)
 
 
