@@ -116,7 +116,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_one_place_resolves_futures() -> None:
-    """`set_result` for callers stands in one module of the library; the others tell who waits for a stop."""
+    """`set_result` for callers stands in one module of the library; the others are for a stop, and for a worker."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
@@ -130,6 +130,7 @@ def test_one_place_resolves_futures() -> None:
         ("delivery", "gathered.future.set_result(gathered.results)"),
         ("delivery", 'self.set_result(cast("S", outcome))'),
         ("locking", "self.stopped.set_result(None)"),
+        ("loops", "future.set_result(task.result())"),
         ("threads", "self.ended.set_result(None)"),
     ]
 
