@@ -116,7 +116,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_one_place_resolves_futures() -> None:
-    """`set_result` for callers stands in one module of the library; the others are for a stop, and for a worker."""
+    """`set_result` for callers stands in one module of the library; the others are for stops and workers."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
