@@ -29,6 +29,9 @@ from tests.support.inside import driver_of
 
 FOLDER = batchers.__path__[0]
 
+STRIKES = 10_000
+"""Signals that strike each kind of batcher, so 20 000 for each backend."""
+
 
 def function(flavour: Flavour) -> Callable[[list[Any]], Any]:
     """Return a batch function that is right."""
@@ -272,7 +275,7 @@ def test_signals_that_raise(backend: str, flavour: Flavour) -> None:
     before = signal.signal(signal.SIGALRM, strike)
     served = 0
     try:
-        while strikes[0] < 2000:
+        while strikes[0] < STRIKES:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.00005)
                 for number in range(50):
