@@ -61,7 +61,7 @@ class Batcher(ABC, Generic[T, S]):
     9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
        `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task, timer
        or descriptor is left.
-    10. `cost` and `group_by` run in the caller. The library logs, starts threads and drops items without its lock.
+    10. `convert`, `cost` and `group_by` run in the caller. The library logs and drops items without its lock.
         Code that CPython runs in a thread that holds the lock (the garbage collector, signal handlers, trace
         functions, `__hash__` and `__eq__` of groups) may call the batcher: a cancellation is noted, reports are
         answered, and other calls raise BatcherError. After a fork the child starts with an empty queue; with an
@@ -93,6 +93,7 @@ class Batcher(ABC, Generic[T, S]):
         max_queue_size: int = 1024,
         timeout: float | None = None,
         batch_timeout: float | None = None,
+        convert: Callable[[Any], T] | None = None,
         group_by: Callable[[T], Hashable] | None = None,
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
@@ -101,10 +102,7 @@ class Batcher(ABC, Generic[T, S]):
         executor: Executor | Callable[[], Executor] | None = None,
         name: str | None = None,
     ) -> None:
-        """Initialise the batcher with a batch function and the options that `Options` documents.
-
-        Raises OptionError for a value that is out of range or options that contradict each other.
-        """
+        """Initialise the batcher; `Options` documents the options. Raises OptionError for invalid ones."""
         overridden = type(self).process_batch is not Batcher.process_batch
         if (process_batch is not None) == overridden:
             msg = "No batch function: pass one to the constructor or override process_batch (not both)"
@@ -124,6 +122,7 @@ class Batcher(ABC, Generic[T, S]):
             max_queue_size=max_queue_size,
             timeout=timeout,
             batch_timeout=batch_timeout,
+            convert=convert,
             group_by=group_by,
             cost=cost,
             max_batch_cost=max_batch_cost,
@@ -178,8 +177,7 @@ class Batcher(ABC, Generic[T, S]):
         higher priority enter batches first. The cancellation of the call withdraws the item.
 
         Raises QueueFullError, BatcherStoppedError, DeadlineExceededError, BatchTimeoutError, ReentrantCallError,
-        ItemCostError, OptionError, the errors of `group_by` and `cost`, and the errors of the batch (promises 6
-        and 7).
+        ItemCostError, OptionError, the errors of callbacks (promise 10) and of the batch (promises 6 and 7).
         """
         driver = self.__batchers_driver
         try:

@@ -31,6 +31,7 @@ class BatcherOptions(TypedDict, total=False):
     max_queue_size: int
     timeout: float | None
     batch_timeout: float | None
+    convert: Callable[[Any], Any] | None
     group_by: Callable[[Any], Hashable] | None
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
@@ -66,6 +67,10 @@ class Options:
         be cancelled, so up to 4 may hang. While 4 hang, no batch is started and all callers get the error at
         once, until one of the 4 returns. The result of a batch that was given up is dropped. Default None: no
         limit. (Promise 6.)
+    convert
+        A function of the item, called in the caller before `group_by` and `cost`; its result takes the place of
+        the item. So a bad item is the error of its caller, and never reaches a batch. Its exceptions go to the
+        caller. It must be a plain function, not an async one. Default None: the item stays as it is. (Promise 10.)
     group_by
         A function of the item, called in the caller. Only items of equal groups share a batch. Its exceptions
         go to the caller. Default None: all items share batches. (Promises 4 and 10.)
@@ -101,6 +106,7 @@ class Options:
     max_queue_size: int = 1024
     timeout: float | None = None
     batch_timeout: float | None = None
+    convert: Callable[[Any], Any] | None = None
     group_by: Callable[[Any], Hashable] | None = None
     cost: Callable[[Any], float] | None = None
     max_batch_cost: float | None = None
@@ -121,12 +127,10 @@ class Options:
         if not callable(self.executor):
             _kind("executor", self.executor, Executor, "a concurrent.futures.Executor, a function that makes one,")
         _kind("name", self.name, str, "a str")
-        _callable("group_by", self.group_by)
-        _callable("cost", self.cost)
-        if self.on_error not in ("fail", "bisect"):
-            msg = f"on_error must be 'fail' or 'bisect', not {self.on_error!r}"
-            raise OptionError(msg)
-        _kind("cancel_abandoned", self.cancel_abandoned, bool, "True or False,")
+        for option in ("convert", "group_by", "cost"):
+            _callable(option, getattr(self, option))
+        _one_of("on_error", self.on_error, "fail", "bisect")
+        _one_of("cancel_abandoned", self.cancel_abandoned, True, False)
         if (self.cost is None) != (self.max_batch_cost is None):
             msg = "cost and max_batch_cost need each other: give both or none"
             raise OptionError(msg)
@@ -198,6 +202,12 @@ class Options:
 
 def _limit(value: int) -> int:
     return sys.maxsize if value == -1 else value
+
+
+def _one_of(option: str, value: object, first: object, second: object) -> None:
+    if type(value) is not type(first) or value not in {first, second}:
+        msg = f"{option} must be {first!r} or {second!r}, not {value!r}"
+        raise OptionError(msg)
 
 
 def _callable(option: str, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, isnan
+from types import CoroutineType
 from typing import Generic, TypeVar
 
 from batchers.checks import as_float, as_int
@@ -31,21 +32,21 @@ class RequestFactory(Generic[T]):
         self._orphaned = orphaned
         self._timeout = options.chosen_policy.default_timeout if options.timeout is None else options.timeout
         # True if a call without a timeout needs no callback, no deadline and no check but that of its priority.
-        asks = options.group_by is not None or options.cost is not None or self._timeout is not None
-        self.plain = not (asks or orphaned)
+        callbacks = (options.convert, options.group_by, options.cost)
+        self.plain = callbacks == (None, None, None) and self._timeout is None and not orphaned
 
     def make(self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None) -> Request[T]:
-        """Call `group_by` and `cost`, check the arguments, and return a request that was not offered yet.
+        """Call `convert`, `group_by` and `cost`, check the arguments, and return a request to offer.
 
         `timeout` is in seconds; None selects the default of the batcher or of its policy.
 
         The method raises these errors:
 
-        - OptionError: `timeout` is NaN, or `priority` is not an int.
+        - OptionError: `timeout` is NaN, `priority` is not an int, or `convert` or `group_by` is an async function.
         - ItemCostError: the cost of the item is out of range.
         - TypeError: the group cannot be hashed.
         - BatcherError: this process is the child of a fork, and the executor belongs to the parent.
-        - Any error of `group_by` or `cost`.
+        - Any error of `convert`, `group_by` or `cost`.
         """
         if self._orphaned:
             msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
@@ -65,12 +66,23 @@ class RequestFactory(Generic[T]):
             msg = f"priority must be a whole number, not {priority!r}"
             raise OptionError(msg)
         options = self._options
+        if options.convert is not None:
+            item = options.convert(item)
+            _refuse_coroutine("convert", item)
         group = None
         if options.group_by is not None:
             group = options.group_by(item)
+            _refuse_coroutine("group_by", group)
             _check_hashable(group)  # raises its TypeError here, in the caller
         cost = 0.0 if options.cost is None else options.cost_of(item)
         return Request(item, group, rank, cost, deadline, future, loop)
+
+
+def _refuse_coroutine(option: str, result: object) -> None:
+    if isinstance(result, CoroutineType):
+        result.close()
+        msg = f"{option} returned a coroutine, {result.__qualname__}(...): give a plain function, not an async one"
+        raise OptionError(msg)
 
 
 def _check_hashable(group: object) -> None:

@@ -40,7 +40,7 @@ def where(items: list[int]) -> list[int]:
     return [os.getpid() for _ in items]
 
 
-@pytest.mark.parametrize("option", ["group_by", "cost"])
+@pytest.mark.parametrize("option", ["convert", "group_by", "cost"])
 async def test_callbacks_run_in_the_caller(make: Make, gate: Gate, flavour: Flavour, option: str) -> None:
     """Their errors are the caller's alone, and no other thread runs them."""
     gate.open()
@@ -50,7 +50,7 @@ async def test_callbacks_run_in_the_caller(make: Make, gate: Gate, flavour: Flav
         threads.add(threading.current_thread())
         if item == 3:
             raise KeyError(item)
-        return 1
+        return item if option == "convert" else 1
 
     options: dict[str, Any] = {option: callback}
     if option == "cost":
@@ -63,6 +63,52 @@ async def test_callbacks_run_in_the_caller(make: Make, gate: Gate, flavour: Flav
     assert [results[n] for n in (0, 1, 2, 4)] == [0, 1, 2, 4]
     assert threads == {threading.current_thread()}
     assert batcher.stats().submitted == 4
+
+
+async def test_the_converted_item_takes_its_place(make: Make, gate: Gate, flavour: Flavour) -> None:
+    """For groups, costs and the batch function, whichever call hands it in."""
+    gate.open()
+    seen: list[Any] = []
+
+    def cost(item: int) -> int:
+        seen.append(item)
+        return item
+
+    batcher = make(
+        gate.function(flavour), convert=int, group_by=lambda item: item % 2, cost=cost, max_batch_cost=100
+    )
+
+    assert await batcher.process("1") == 1
+    assert await batcher.process_many(["2", "3"]) == [2, 3]
+    assert await asyncio.to_thread(batcher.call, "4") == 4
+    assert await asyncio.wrap_future(batcher.submit("5")) == 5
+    assert seen == [1, 2, 3, 4, 5]
+    assert sorted(gate.items) == [1, 2, 3, 4, 5]
+
+
+async def test_an_item_that_cannot_be_converted_refuses_all_of_its_call(make: Make, gate: Gate) -> None:
+    """`process_many` accepts all or none."""
+    batcher = make(gate.function("sync"), convert=int)
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        await batcher.process_many(["1", "no number"])
+
+    assert batcher.stats().submitted == 0
+
+
+@pytest.mark.parametrize("option", ["convert", "group_by"])
+async def test_an_async_callback(make: Make, gate: Gate, option: str) -> None:
+    """It would run nowhere: the error names the option."""
+
+    async def callback(item: int) -> int:
+        return item
+
+    batcher = make(gate.function("sync"), **{option: callback})
+
+    with pytest.raises(OptionError, match=rf"{option} returned a coroutine, .*callback\(\.\.\.\): give a plain"):
+        await batcher.process(1)
+
+    assert batcher.stats().submitted == 0
 
 
 async def test_groups_must_be_hashable(make: Make, gate: Gate) -> None:

@@ -49,8 +49,10 @@ BAD: dict[str, list[Any]] = {
     "timeout": [0, -1, math.nan, True, "5"],
     "batch_timeout": [0, -1, math.nan, True, "5"],
     "policy": ["greedy", Window, 0.1, ...],
+    "convert": ["key", 3],
     "group_by": ["key", 3],
     "on_error": ["Fail", None, True],
+    "cancel_abandoned": ["yes", 1, None],
     "executor": ["pool", 4],
     "name": [b"bytes", 4],
 }
