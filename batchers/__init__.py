@@ -24,6 +24,7 @@ from .policies.adaptive import Adaptive
 from .policies.base import Policy
 from .policies.greedy import Greedy
 from .policies.window import Window
+from .rows import Rows
 from .stats import BatcherStats, HistogramSnapshot
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Policy",
     "QueueFullError",
     "ReentrantCallError",
+    "Rows",
     "ThreadingBatcher",
     "Window",
     "batched",

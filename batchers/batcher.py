@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from abc import ABC
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
@@ -22,12 +22,13 @@ from .drivers.worlds import no_asyncio_loop, refuse_green_threads, running_async
 from .errors import BatcherError, OptionError
 from .options import Concurrency, OnError, Options
 from .policies.base import Policy
+from .rows import Rows
 from .stats import BatcherStats
 
 T = TypeVar("T")
 S = TypeVar("S")
 
-BatchFunction: TypeAlias = Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]]
+BatchFunction: TypeAlias = Callable[[list[T]], Rows[S] | Awaitable[Rows[S]]]
 
 
 class Batcher(ABC, Generic[T, S]):
@@ -140,7 +141,7 @@ class Batcher(ABC, Generic[T, S]):
         driver: Driver[T, S] = driver_type(self, process_batch, options, is_async=runs_on_a_loop)
         object.__setattr__(self, "_Batcher__batchers_driver", driver)  # another base may override `__setattr__`
 
-    def process_batch(self, batch: list[T], /) -> Sequence[S] | Awaitable[Sequence[S]]:
+    def process_batch(self, batch: list[T], /) -> Rows[S] | Awaitable[Rows[S]]:
         """Return one result for each item of `batch`, in the same order.
 
         Override this method, sync or async, or pass a function. The function may keep or change the list.

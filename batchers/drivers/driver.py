@@ -28,6 +28,7 @@ from batchers.core.outcomes import Failed, Verdict
 from batchers.core.refusals import STALLED_LIMIT
 from batchers.errors import BatcherError
 from batchers.options import Options
+from batchers.rows import Rows
 
 from . import lifetime, report, threads
 from .delivery import release
@@ -57,7 +58,7 @@ class Driver(LockedCore[T, S]):
     def __init__(
         self,
         batcher: Any,  # noqa: ANN401 - only its `process_batch` is called, and only if `function` is None
-        function: Callable[[list[T]], Sequence[S] | Awaitable[Sequence[S]]] | None,
+        function: Callable[[list[T]], Rows[S] | Awaitable[Rows[S]]] | None,
         options: Options,
         *,
         is_async: bool,

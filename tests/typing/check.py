@@ -10,5 +10,8 @@ HERE = Path(__file__).parent
 
 if __name__ == "__main__":
     sys.exit(
-        subprocess.run([sys.executable, "-m", "pyright", str(HERE / "api.py"), "batchers"], check=False).returncode
+        subprocess.run(
+            [sys.executable, "-m", "pyright", str(HERE / "api.py"), str(HERE / "arrays.py"), "batchers"],
+            check=False,
+        ).returncode
     )
