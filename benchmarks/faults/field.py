@@ -75,8 +75,11 @@ class Caller(logging.Handler):
 
 def _end_thread(thread: threading.Thread) -> None:
     """Raise SystemExit in a thread, at whatever line it runs."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10.0)  # so that no thread ends now, and a new one gets its identifier
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    sys.setswitchinterval(interval)
 
 
 class Trouble(Quiet):
