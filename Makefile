@@ -54,7 +54,7 @@ test: $(VENV)/dev.installed
 	@$(PYTEST) tests --ignore tests/faults
 
 # The library alone, without the server and TensorFlow.
-LIBRARY_TESTS := tests/core tests/policies tests/drivers tests/contract tests/properties
+LIBRARY_TESTS := tests/arrays tests/core tests/policies tests/drivers tests/contract tests/properties
 
 test-library: $(VENV)/test.installed
 	@echo "== Running the library's tests with $$($(BIN)/python --version)"

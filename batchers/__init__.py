@@ -18,6 +18,7 @@ from .errors import (
     OptionError,
     QueueFullError,
     ReentrantCallError,
+    RowError,
 )
 from .options import BatcherOptions, Options
 from .policies.adaptive import Adaptive
@@ -50,6 +51,7 @@ __all__ = [
     "Policy",
     "QueueFullError",
     "ReentrantCallError",
+    "RowError",
     "Rows",
     "ThreadingBatcher",
     "Window",

@@ -89,3 +89,7 @@ class ItemCostError(BatcherError, ValueError):
 
 class ReentrantCallError(BatcherError, RuntimeError):
     """`process_batch` called its own batcher, which waits for `process_batch` and could never have answered."""
+
+
+class RowError(BatcherError, ValueError):
+    """An item is no row of the shape and type that `batchers.arrays.rows` names; it never reached a batch."""

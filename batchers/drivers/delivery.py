@@ -66,7 +66,7 @@ def _resolve(pairs: Sequence[Pair]) -> None:  # noqa: C901 - for every call: ano
                 request, outcome = pair
                 future: Any = request.future
                 if type(future) is SharedFuture:
-                    if not future.resolve(outcome, 0.0):
+                    if not future.resolve(outcome, 0.0, again=pair is tried):
                         held.append(pair)
                     request.item = None
                     continue
@@ -120,14 +120,15 @@ class SharedFuture(concurrent.futures.Future[S]):
 
     _resolver: int | None = None  # identifier of the thread that resolves it and holds its lock
 
-    def resolve(self, outcome: Outcome[S], seconds: float) -> bool:
+    def resolve(self, outcome: Outcome[S], seconds: float, *, again: bool = False) -> bool:
         """Set the outcome, and run the callbacks; return False if the lock is held for so many seconds (-1: wait).
 
-        A future that was cancelled stays cancelled, and one with an outcome keeps it.
+        A future that was cancelled stays cancelled, and one with an outcome keeps it. `again`: an exception has
+        interrupted the first attempt of this thread, which may have left the lock held.
         """
         lock: Any = self._condition
         is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as the class Condition uses it
-        was_inside = is_inside()  # in a method of the base class, where CPython runs a finalizer
+        was_inside = is_inside() and not again  # in a method of the base class, where CPython runs a finalizer
         if not lock.acquire(seconds != 0, timeout=seconds or -1):
             return False
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from batchers.core.group_queue import Request
+from batchers.drivers import delivery
 from batchers.drivers.delivery import GatheredResults, SharedFuture, deliver
 
 
@@ -103,3 +108,39 @@ def test_a_future_that_cannot_be_settled(caplog: pytest.LogCaptureFixture) -> No
 
     assert other.result(0) == 1
     assert [record.name for record in caplog.records].count("batchers") == 2
+
+
+def test_a_strike_at_any_line_of_a_delivery() -> None:
+    """As when a worker is ended from outside: the future has its outcome, and nobody holds its lock."""
+    files = {
+        sys.modules[name].__file__
+        for name in (delivery.__name__, concurrent.futures.Future.__module__, "threading")
+    }
+    for line in range(1000):
+        future: delivery.SharedFuture[str] = delivery.SharedFuture()
+        request: Request[int] = Request(1, future=future)
+        left = [line]
+
+        def strike(frame: FrameType, event: str, _: object, left: list[int] = left) -> Any:
+            if frame.f_code.co_filename not in files:
+                return None
+            if event == "line" and frame.f_code.co_name != "_resolve":
+                left[0] -= 1
+                if left[0] == -1:
+                    raise SystemExit
+            return strike
+
+        def struck(pair: delivery.Pair, strike: Any = strike) -> None:
+            sys.settrace(strike)
+            delivery._resolve([pair])
+            sys.settrace(None)
+
+        thread = threading.Thread(target=struck, args=((request, "answer"),))
+        thread.start()
+        thread.join()
+        assert future._condition.acquire(timeout=0), line
+        future._condition.release()
+        assert future.result(0) == "answer"
+        if left[0] >= 0:
+            break
+    assert line > 20

@@ -1,0 +1,180 @@
+"""Rows of arrays: a converter that checks each item in its caller. Needs numpy (`pip install batchers[arrays]`).
+
+    batcher = create_batcher("asyncio", predict, convert=rows((10,), "float32"))
+
+`predict` then gets a list of arrays of this shape and dtype. What is no such array is the error of its caller, and
+never reaches a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import as_int
+from .errors import OptionError, RowError
+
+__all__ = ["RowConverter", "RowError", "rows"]
+
+Index: TypeAlias = tuple[int, ...]
+
+_NUMBERS = "biufc"
+"""Kinds of dtypes that are numbers, as numpy names them."""
+
+
+def rows(
+    shape: Sequence[int | None], dtype: npt.DTypeLike, *, finite: bool = False, max_length: int | None = None
+) -> RowConverter:
+    """Return a converter for the option `convert`: an item to an array of this shape and dtype.
+
+    shape
+        Length of each axis, 0 or more; None: any length. `()` is one number.
+    dtype
+        A number type, e.g. "float32", or bool.
+    finite
+        If True, NaN and infinity are refused.
+    max_length
+        The largest length of the axes that `shape` leaves open: 1 or more. Default None: no limit.
+
+    Raises OptionError for other values.
+    """
+    return RowConverter(shape, dtype, finite=finite, max_length=max_length)
+
+
+class RowConverter:
+    """Converter of one item to a row; see `rows`.
+
+    Items may be lists, nested lists, numbers, arrays of numpy, and all that numpy takes as an array, for example
+    tensors of torch and TensorFlow in the memory of the processor. The row is a new array, in C order and
+    writeable: the caller may change its own array after the call.
+
+    A dtype is accepted if no value is lost but digits of a float: float64 as float32, and int64 as uint8 if all
+    values are from 0 to 255. Floats as ints are refused, and so are numbers as bool.
+    """
+
+    __slots__ = ("dtype", "finite", "max_length", "shape")
+
+    def __init__(
+        self, shape: Sequence[int | None], dtype: npt.DTypeLike, *, finite: bool, max_length: int | None
+    ) -> None:
+        """Store and check the arguments of `rows`."""
+        given: tuple[object, object, object] = shape, dtype, finite
+        if not isinstance(given[0], Sequence) or isinstance(given[0], str):
+            msg = f"shape must be a tuple of lengths, e.g. (10,) or (None, 3), not {shape!r}"
+            raise OptionError(msg)
+        self.shape: tuple[int | None, ...] = tuple(_length("shape", each, least=0) for each in shape)
+        try:
+            self.dtype: np.dtype[Any] = np.dtype(dtype)
+        except TypeError as error:
+            msg = f"dtype must be a number type of numpy, e.g. 'float32', not {dtype!r}"
+            raise OptionError(msg) from error
+        if given[1] is None or self.dtype.kind not in _NUMBERS:
+            msg = f"dtype must be a number type of numpy, e.g. 'float32', not {dtype!r}"
+            raise OptionError(msg)
+        if not isinstance(given[2], bool):
+            msg = f"finite must be True or False, not {finite!r}"
+            raise OptionError(msg)
+        self.finite = finite
+        self.max_length = _length("max_length", max_length, least=1)
+
+    def __repr__(self) -> str:
+        """Return the call of `rows` that makes an equal converter."""
+        more = ", finite=True" if self.finite else ""
+        more += "" if self.max_length is None else f", max_length={self.max_length}"
+        return f"rows({self.shape}, {self.dtype.name!r}{more})"
+
+    def __call__(self, item: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - whatever a caller hands in
+        """Return the row of an item: a new array.
+
+        Raises RowError if the item is no such row, and the errors of `__array__` methods.
+        """
+        if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+            msg = (
+                f"the item is a masked array whose element {_first(np.ma.getmaskarray(item))} is missing: fill it"
+            )
+            raise RowError(msg)
+        try:
+            found = np.asarray(item)
+        except (ValueError, TypeError, OverflowError) as error:
+            msg = f"the item is no array of {self.dtype}: {error}"
+            raise RowError(msg) from error
+        if found.dtype.kind not in _NUMBERS:
+            msg = (
+                f"the item has elements of type {_type_of(found)}, which are no numbers: it must be {self._wanted}"
+            )
+            raise RowError(msg)
+        self._check_shape(found.shape)
+        row = self._cast(found)
+        if self.finite and row.dtype.kind in "fc" and not np.isfinite(row).all():
+            where = _first(~np.isfinite(row))
+            msg = f"element {where} of the item is {row[where]}, and all must be finite"
+            raise RowError(msg)
+        return row
+
+    @property
+    def _wanted(self) -> str:
+        lengths = ", ".join("any" if length is None else str(length) for length in self.shape)
+        return f"an array of shape ({lengths}{',' if len(self.shape) == 1 else ''}) and type {self.dtype}"
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        fits = len(shape) == len(self.shape) and all(
+            want in {None, length} for want, length in zip(self.shape, shape, strict=True)
+        )
+        if not fits:
+            hint = ""
+            if len(shape) == len(self.shape) + 1:
+                hint = "; one item is one row, not a batch of them"
+            msg = f"the item has shape {shape}: it must be {self._wanted}{hint}"
+            raise RowError(msg)
+        if self.max_length is not None:
+            for axis, (want, length) in enumerate(zip(self.shape, shape, strict=True)):
+                if want is None and length > self.max_length:
+                    msg = f"axis {axis} of the item has length {length}, and max_length is {self.max_length}"
+                    raise RowError(msg)
+
+    def _cast(self, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        source, target = found.dtype, self.dtype
+        ints = source.kind in "iu" and target.kind in "iu"
+        if not ints and not np.can_cast(source, target, "same_kind"):
+            msg = f"the item has elements of type {source}, which {target} does not hold: convert them first"
+            raise RowError(msg)
+        if ints and found.size and not np.can_cast(source, target, "safe"):
+            limits = np.iinfo(target)
+            wrong = (found < limits.min) | (found > limits.max)
+            self._refuse_values(found, wrong)
+        with np.errstate(over="ignore"):
+            row = np.array(found, dtype=target, order="C", copy=True)
+        if target.kind in "fc" and target.itemsize < source.itemsize:
+            self._refuse_values(found, np.isfinite(found) & ~np.isfinite(row))
+        return row
+
+    def _refuse_values(self, found: npt.NDArray[Any], wrong: npt.NDArray[Any]) -> None:
+        if wrong.any():
+            where = _first(wrong)
+            msg = f"element {where} of the item is {found[where]}, which {self.dtype} does not hold"
+            raise RowError(msg)
+
+
+def _length(name: str, value: object, *, least: int) -> int | None:
+    found = None if value is None else as_int(value)
+    if value is not None and (found is None or found < least):
+        msg = f"{name} must be a whole number, {least} or more, or None, not {value!r}"
+        raise OptionError(msg)
+    return found
+
+
+def _first(found: npt.NDArray[Any]) -> Index:
+    """Return the index of the first element that is true."""
+    return tuple(int(each) for each in np.argwhere(found)[0])
+
+
+def _type_of(found: npt.NDArray[Any]) -> str:
+    """Return the type of the elements; for an object array, that of the first one that is no number."""
+    if found.dtype.kind == "O":
+        for element in found.flat:
+            if not isinstance(element, int | float | complex | np.number):
+                return type(element).__name__
+    return str(found.dtype)
