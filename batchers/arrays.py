@@ -106,7 +106,8 @@ class RowConverter:
                 f"the item has elements of type {_type_of(found)}, which are no numbers: it must be {self._wanted}"
             )
             raise RowError(msg)
-        self._check_shape(found.shape)
+        if found.shape != self.shape:
+            self._check_shape(found.shape)
         row = self._cast(found)
         if self.finite and row.dtype.kind in "fc" and not np.isfinite(row).all():
             where = _first(~np.isfinite(row))
@@ -137,6 +138,8 @@ class RowConverter:
 
     def _cast(self, found: npt.NDArray[Any]) -> npt.NDArray[Any]:
         source, target = found.dtype, self.dtype
+        if source == target:
+            return found.copy("C")
         ints = source.kind in "iu" and target.kind in "iu"
         if not ints and not np.can_cast(source, target, "same_kind"):
             msg = f"the item has elements of type {source}, which {target} does not hold: convert them first"
@@ -145,9 +148,11 @@ class RowConverter:
             limits = np.iinfo(target)
             wrong = (found < limits.min) | (found > limits.max)
             self._refuse_values(found, wrong)
+        if target.kind not in "fc" or target.itemsize >= source.itemsize:
+            return found.astype(target, order="C")
         with np.errstate(over="ignore"):
-            row = np.array(found, dtype=target, order="C", copy=True)
-        if target.kind in "fc" and target.itemsize < source.itemsize:
+            row = found.astype(target, order="C")
+        if not np.isfinite(row).all():
             self._refuse_values(found, np.isfinite(found) & ~np.isfinite(row))
         return row
 
