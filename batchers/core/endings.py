@@ -90,11 +90,13 @@ class Endings(State[T, S]):
         waiting = {id(request): request for request in (*self._in_transition, *self._groups.waiting())}
         running: list[Batch[T]] = []
         for batch in self._in_flight:
-            if batch.begun and not any(id(request) in settled for request in batch.requests):
+            # Expired requests are settled, too, but their batch runs on: it has ended if its time is known.
+            has_ended = batch.took and any(id(request) in settled for request in batch.requests)
+            if batch.begun and not has_ended:
                 running.append(batch)
                 for request in batch.requests:
-                    if id(request) in moving and request.state == SETTLED:  # its end will come once more
-                        request.state = RUNNING
+                    if id(request) in moving - settled and request.state == SETTLED:
+                        request.state = RUNNING  # its end will come once more
                     waiting.pop(id(request), None)
             else:
                 waiting |= {id(request): request for request in batch.requests}

@@ -323,14 +323,15 @@ class Core(Endings[T, S]):
 
     def _give_up(self, batch: Batch[T], now: float) -> Expire[T, S]:
         running = [request for request in batch.requests if request.state == RUNNING]
+        msg = messages.batch_timed_out(batch, now, self._batch_timeout)
+        settled = self._end(running, "failed", lambda _: BatchTimeoutError(msg))  # first, so that none runs again
         self.inconsistent = True
-        self._in_transition = running
         self._stalled[batch] = None
         self._deserted.pop(batch, None)
         del self._in_flight[batch]
         self._learn(batch, now, well=False)
-        msg = messages.batch_timed_out(batch, now, self._batch_timeout)
-        return Expire(self._end(running, "failed", lambda _: BatchTimeoutError(msg)), batch)
+        self.inconsistent = False
+        return Expire(settled, batch)
 
     def _drop_late(self, queue: GroupQueue[T], now: float) -> Ended[T]:
         """Settle the requests at the head of a queue that the next batch would answer after their deadline.

@@ -60,6 +60,7 @@ class Driven:
         self.requests: list[Request[int]] = []
         self.batches: list[Batch[int]] = []
         self.ran: list[int] = []
+        self.begun: list[Request[int]] = []
         self.now = 0.0
 
     def settle(self, settled: Settled[int, int]) -> None:
@@ -101,6 +102,7 @@ class Driven:
             decision.batch.begun = True
             self.batches.append(decision.batch)
             self.ran += decision.batch.items
+            self.begun += decision.batch.requests
         elif isinstance(decision, Expire):
             self.settle(decision.settled)
             if decision.batch is not None:
@@ -139,6 +141,8 @@ class Driven:
             if core.idle:
                 break
         assert core.idle
+        again = core._bisect  # bisected batches run again
+        assert again or len({id(request) for request in self.begun}) == len(self.begun)
         for request in self.requests:
             assert id(request) in self.outcomes or id(request) in self.left
             assert request.state == SETTLED or not hasattr(request, "number")
@@ -181,6 +185,15 @@ def leaving() -> Driven:
     driven.decide()
     for batch in driven.batches:
         driven.withdraw(batch.requests[0])
+    return driven
+
+
+def some_expire() -> Driven:
+    """Return one with two batches in flight, of which one item will expire."""
+    driven = Driven(max_batch_size=2, concurrency=2)
+    driven.offer(*(Request(n, deadline=inf if n % 2 else 50.0) for n in range(6)))
+    driven.decide()
+    driven.decide()
     return driven
 
 
@@ -246,7 +259,7 @@ EVENTS: dict[str, Callable[[Driven], object]] = {
 }
 
 
-@pytest.mark.parametrize("make", [two_groups, learning, leaving])
+@pytest.mark.parametrize("make", [two_groups, learning, leaving, some_expire])
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> None:
     """Whatever line it strikes, the caller of the event fails alone."""
