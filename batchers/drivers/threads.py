@@ -66,8 +66,12 @@ class DaemonThread:
             function(self)
         finally:
             del function
-            self.is_dead = True
-            self.ended.set_result(None)
+            while not self.is_dead or not self.ended.done():  # an exception from outside may come even here
+                try:
+                    self.is_dead = True
+                    self.ended.set_result(None)
+                except BaseException:  # noqa: BLE001, S112 - the thread ends anyway
+                    continue
 
     @property
     def is_current(self) -> bool:

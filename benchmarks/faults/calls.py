@@ -309,10 +309,13 @@ def patience_of(subject: Subject) -> float:
 class Heard(logging.Handler):
     """Counts what is logged as an error: a second outcome, or a defect, would be.
 
-    The failed batches and dead workers that the library logs are not counted: these lives contain them.
+    The failed batches, and what ends workers from outside, are not counted: these lives contain them.
     """
 
-    EXPECTED = ("A batch of %d of %s failed", "A worker", "A task has raised what would end a program")
+    EXPECTED = (
+        *("A batch of %d of %s failed", "A worker", "A task has raised what would end a program"),
+        *("A callback of a future has raised", "exception calling callback", "Exception in callback"),
+    )
 
     def __init__(self, found: Counter[str]) -> None:
         """Hear errors only."""
