@@ -18,6 +18,7 @@ import logging
 import random
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -77,6 +78,7 @@ def _end_thread(thread: threading.Thread) -> None:
     """Raise SystemExit in a thread, at whatever line it runs."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10.0)  # so that no thread ends now, and a new one gets its identifier
+    time.sleep(0)  # for those that have asked for a switch before
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
     sys.setswitchinterval(interval)
