@@ -51,8 +51,9 @@ class RowConverter:
     tensors of torch and TensorFlow in the memory of the processor. The row is a new array, in C order and
     writeable: the caller may change its own array after the call.
 
-    A dtype is accepted if no value is lost but digits of a float: float64 as float32, and int64 as uint8 if all
-    values are from 0 to 255. Floats as ints are refused, and so are numbers as bool.
+    The elements of an item must have a place in the dtype: float64 in float32, where digits may be lost; int64 in
+    uint8 if all values are from 0 to 255. Values that a float cannot hold are refused, and so are floats as ints,
+    numbers as bool, and objects such as Decimal. An empty item fits every dtype.
     """
 
     __slots__ = ("dtype", "finite", "max_length", "shape")
@@ -62,13 +63,15 @@ class RowConverter:
     ) -> None:
         """Store and check the arguments of `rows`."""
         given: tuple[object, object, object] = shape, dtype, finite
-        if not isinstance(given[0], Sequence) or isinstance(given[0], str):
+        if not isinstance(given[0], Sequence) or isinstance(given[0], str | bytes):
             msg = f"shape must be a tuple of lengths, e.g. (10,) or (None, 3), not {shape!r}"
             raise OptionError(msg)
-        self.shape: tuple[int | None, ...] = tuple(_length("shape", each, least=0) for each in shape)
+        self.shape: tuple[int | None, ...] = tuple(
+            _length("each length of shape", each, least=0) for each in shape
+        )
         try:
             self.dtype: np.dtype[Any] = np.dtype(dtype)
-        except TypeError as error:
+        except (TypeError, ValueError, SyntaxError) as error:
             msg = f"dtype must be a number type of numpy, e.g. 'float32', not {dtype!r}"
             raise OptionError(msg) from error
         if given[1] is None or self.dtype.kind not in _NUMBERS:
@@ -84,7 +87,8 @@ class RowConverter:
         """Return the call of `rows` that makes an equal converter."""
         more = ", finite=True" if self.finite else ""
         more += "" if self.max_length is None else f", max_length={self.max_length}"
-        return f"rows({self.shape}, {self.dtype.name!r}{more})"
+        name = self.dtype.name if self.dtype.isnative else self.dtype.str
+        return f"rows({self.shape}, {name!r}{more})"
 
     def __call__(self, item: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - whatever a caller hands in
         """Return the row of an item: a new array.
@@ -102,9 +106,8 @@ class RowConverter:
             msg = f"the item is no array of {self.dtype}: {error}"
             raise RowError(msg) from error
         if found.dtype.kind not in _NUMBERS:
-            msg = (
-                f"the item has elements of type {_type_of(found)}, which are no numbers: it must be {self._wanted}"
-            )
+            kind = _type_of(found)
+            msg = f"the item has elements of type {kind}, no numbers of Python or numpy: it must be {self._wanted}"
             raise RowError(msg)
         if found.shape != self.shape:
             self._check_shape(found.shape)
@@ -140,17 +143,19 @@ class RowConverter:
         source, target = found.dtype, self.dtype
         if source == target:
             return found.copy("C")
+        if not found.size:  # numpy takes an empty list for floats
+            return np.empty(found.shape, target)
         ints = source.kind in "iu" and target.kind in "iu"
         if not ints and not np.can_cast(source, target, "same_kind"):
             msg = f"the item has elements of type {source}, which {target} does not hold: convert them first"
             raise RowError(msg)
-        if ints and found.size and not np.can_cast(source, target, "safe"):
+        if ints and not np.can_cast(source, target, "safe"):
             limits = np.iinfo(target)
             wrong = (found < limits.min) | (found > limits.max)
             self._refuse_values(found, wrong)
-        if target.kind not in "fc" or target.itemsize >= source.itemsize:
+        if target.kind not in "fc" or np.can_cast(source, target, "safe"):
             return found.astype(target, order="C")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             row = found.astype(target, order="C")
         if not np.isfinite(row).all():
             self._refuse_values(found, np.isfinite(found) & ~np.isfinite(row))

@@ -205,7 +205,7 @@ def _limit(value: int) -> int:
 
 
 def _one_of(option: str, value: object, first: object, second: object) -> None:
-    if type(value) is not type(first) or value not in {first, second}:
+    if not isinstance(value, type(first)) or value not in {first, second}:  # 1 is no bool, but equal to True
         msg = f"{option} must be {first!r} or {second!r}, not {value!r}"
         raise OptionError(msg)
 

@@ -185,7 +185,9 @@ class Endings(State[T, S]):
         for batch in self._in_flight:
             requests += batch.requests
         # Requests of the interrupted event may be SETTLED already, but their outcomes were not delivered.
-        requests = [*self._in_transition, *(request for request in requests if request.state != SETTLED)]
+        ended = [request for request, _ in self.ended] if self.inconsistent else []
+        waiting = [request for request in requests if request.state != SETTLED]
+        requests = [*ended, *self._in_transition, *waiting]
         requests = list(dict.fromkeys(requests))
         for request in requests:
             request.state = SETTLED

@@ -40,7 +40,6 @@ from .invocation import (
     cancel_task,
     ended_by,
     enter_scope,
-    interrupt_batch,
     invoke_here,
     without_own_frames,
 )
@@ -53,12 +52,13 @@ S = TypeVar("S")
 class AsyncioDriver(HomeLoopDriver[T, S]):
     """Driver whose loop callbacks, tasks and worker threads ask the core, run batches and deliver outcomes."""
 
-    __slots__ = ("_task_name", "_workers")
+    __slots__ = ("_task_name", "_unstarted", "_workers")
 
     def _set_up(self) -> None:
         super()._set_up()
         self._task_name = f"{self.name}-batch"
         self._workers: threads.WorkerThreads | None = None
+        self._unstarted: Batch[T] | None = None  # a batch that no thread has got yet
 
     # Waiting
 
@@ -103,6 +103,9 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
     def _interrupted(self, home: Loop) -> None:
         """See to an exception of a signal handler in the middle of a callback: ask the core again."""
+        batch, self._unstarted = self._unstarted, None
+        if batch is not None:
+            batch.begun = False  # nobody has it: its requests wait again
         self.core.inconsistent = True
         home.call_soon(self._advance, context=Context())
 
@@ -122,8 +125,11 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                     return None  # the new home loop asks the core
                 decision = self._decide()
                 if type(decision) is Run:
-                    if task is not None:  # None: a task factory has created another kind of object
+                    if task is not None:
                         self._tasks[task] = decision.batch
+                    else:  # a sync function, or a task factory has created another kind of object
+                        self._unstarted = decision.batch
+                    decision.batch.begun = True
                     if self.is_async:
                         # Another task asks the core while this task runs its batch, or the timer does.
                         self._next_wakeup = until = self.core.due
@@ -134,20 +140,15 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
                 elif type(decision) is Done:
                     self._planned += 1
-            try:
-                if until > -inf and (self._timer is not None or until < inf):
-                    self._set_timer(home, until)
-                if self._performed != self._planned:
-                    self._perform(home)
-            except BaseException:
-                if type(decision) is Run and task is None:
-                    decision.batch.begun = False  # nobody has it: its requests wait again
-                raise
+            if until > -inf and (self._timer is not None or until < inf):
+                self._set_timer(home, until)
+            if self._performed != self._planned:
+                self._perform(home)
             if type(decision) is Run:
                 return decision.batch
             if type(decision) is not Expire:
                 return None
-            interrupt_batch(decision.batch)
+            report.interrupt_batch(decision.batch)
             self._deliver(decision.settled, home)
 
     # Tasks: for async batch functions, and for awaitables that a sync one returned
@@ -245,6 +246,7 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
     def _start(self, batch: Batch[T], home: Loop) -> None:
         try:
+            self._unstarted = None  # from here on, an exception fails the batch
             if self.is_async:
                 self._hand_over(batch, None)
             elif self.pool is not None:
@@ -260,14 +262,19 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
         The batch is passed in a list, so that no reference to it remains after its end.
         """
-        batch: Batch[T] | None = batches[0]
+        batch: Batch[T] | None = None
         try:
-            while batch is not None:
-                batches[:] = ()
+            while batches:
+                batch = batches[0]
+                batches.clear()  # from here on, an exception fails the batch
                 verdict = self._evaluate(batch, partial(self._invoke, batch))
                 more = verdict is None or self._finish(batch, verdict, None)
-                batch = self._next_in_worker() if more else None
+                batch = None  # also because the frames of an exception refer to this one, by `f_back`
+                if more:
+                    self._next_in_worker(batches)
         except BaseException as error:  # noqa: BLE001 - from another thread, or from a lack of memory
+            if batches:
+                batches[0].begun = False  # it was not run: its requests wait again
             self._bury(batch, error)
 
     def _bury(self, batch: Batch[T] | None, error: BaseException) -> None:
@@ -284,29 +291,27 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
     def _invoke(self, batch: Batch[T]) -> object:
         return invoke_here(self.batcher_id, self.process_batch, batch)
 
-    def _next_in_worker(self) -> Batch[T] | None:
-        """Return the next batch for this worker thread, or None if none is due now."""
+    def _next_in_worker(self, batches: list[Batch[T]]) -> None:
+        """Append the next batch for this worker thread, if one is due now."""
         kept = None
         while True:
             if not self.core.idle:
                 self._leave_dead_home()
             with self.lock:
                 decision = self._decide()
+                if isinstance(decision, Run):
+                    batches.append(decision.batch)
+                    decision.batch.begun = True
                 if isinstance(decision, Done):
                     self._planned += 1
                 elif not isinstance(decision, Expire):
                     self._plan_wakeup()  # the timer may be too late, or another slot may be free
                     kept = self._stop_keeping()  # noqa: F841 - dropped without the lock
-            try:
-                if self._performed != self._planned:
-                    self._perform(None)
-            except BaseException:
-                if isinstance(decision, Run):
-                    decision.batch.begun = False  # nobody has it: its requests wait again
-                raise
+            if self._performed != self._planned:
+                self._perform(None)
             if not isinstance(decision, Expire):
-                return decision.batch if isinstance(decision, Run) else None
-            interrupt_batch(decision.batch)
+                return
+            report.interrupt_batch(decision.batch)
             self._deliver(decision.settled, None)
 
     def _take(self, sent: list[tuple[Batch[T], Callable[[], object]]], _: object) -> None:

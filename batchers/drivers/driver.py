@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Any, ClassVar, TypeVar
 
-from batchers.core.decisions import Batch
+from batchers.core.decisions import Batch, Settled
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Failed, Verdict
@@ -221,7 +221,7 @@ class Driver(LockedCore[T, S]):
         if isinstance(error, threads.StartError):
             text = str(error)
             with self.lock:
-                settled = self.core.fail_waiting(lambda _: threads.StartError(text))
+                settled = self._owe(self.core.fail_waiting(lambda _: threads.StartError(text)))
             self._deliver(settled, here)
         if self._performed != self._planned:
             self._perform(here)
@@ -256,11 +256,14 @@ class Driver(LockedCore[T, S]):
         interrupt: BaseException | None = None
         if type(verdict) is Failed:
             verdict.prepare(len(batch.requests))
+            if batch.cancelled and not isinstance(verdict.cause, asyncio.CancelledError | BatchCancelledError):
+                batch.cancelled = False  # an error on the way out is an error
+        settled: Settled[T, S] = ()
         try:
             with self.lock:
                 if core.inconsistent:
                     self._catch_up()
-                settled = core.finish(batch, verdict, self.clock())
+                settled = self._owe(core.finish(batch, verdict, self.clock()))
                 core.ended = ()
                 more = not core.idle or core.closed or self._next_wakeup != inf
                 kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
@@ -270,10 +273,11 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 core.inconsistent = True
                 self._catch_up()
-                settled = core.finish(batch, verdict, self.clock())
+                settled = self._owe(core.finish(batch, verdict, self.clock())) or settled
                 core.ended = ()
         self._deliver(settled, here)
-        if batch.failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
+        failed, batch.failed = batch.failed, False
+        if failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
             self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
         if self._performed != self._planned:
             self._perform(here)
@@ -299,7 +303,7 @@ class Driver(LockedCore[T, S]):
         self.refuse_wait("stop or close", _NO_CALL)
         with self.lock:
             self._catch_up()
-            settled = self.core.close(force=force)
+            settled = self._owe(self.core.close(force=force))
         self._deliver(settled, here)
         if not self.core.done and (here is None or here is not self.home):
             self._settle(here)
@@ -316,7 +320,7 @@ class Driver(LockedCore[T, S]):
             if self.stopped.done():
                 return self.core.abandoned
             self._catch_up()
-            settled = list(self.core.abandon())
+            settled = self._owe(list(self.core.abandon()))
             self._plan_wakeup()
         text = "%s did not end within %s s; %d callers got BatcherStoppedError"
         report.log(logging.WARNING, text, None, state, timeout, len(settled))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -134,7 +135,7 @@ class HomeLoopDriver(Driver[T, S]):
                 return None
             found = self._loop_thread
             if found is None or not found.is_running:  # otherwise another thread was faster
-                found = self._loop_thread = LoopThread(f"{self.name}-loop", self._advance)
+                found = self._loop_thread = LoopThread(f"{self.name}-loop", weakref.WeakMethod(self._advance))
                 self._finally(found.stop_soon)
                 if self.core.done:
                     found.stop_soon()

@@ -133,22 +133,6 @@ def invoke_here(batcher_id: BatcherId, function: Callable[[list[Any]], Any], bat
     return Context().run(_run_in_scope, batcher_id, function, batch.items)
 
 
-def interrupt_batch(batch: Batch[Any] | None) -> None:
-    """Cancel a batch if a task runs it; log its location, unless it is interrupted because its callers have left.
-
-    A thread cannot be cancelled. Do nothing if `batch` is None.
-    """
-    if batch is None:
-        return
-    given_up = batch.interrupted or not batch.abandoned
-    batch.interrupted = True  # before it looks for the task, which may just begin
-    if given_up:
-        where, stack = stack_of(batch)
-        text = "A batch of %d was given up after its batch_timeout, %s:\n%s"
-        logger.error(text, len(batch.requests), where, "".join(stack))
-    cancel_task(batch)
-
-
 def cancel_task(batch: Batch[Any]) -> None:
     """Cancel an interrupted batch if a task runs it, from any thread; the task itself calls this if it is late."""
     if isinstance(batch.where, asyncio.Task):

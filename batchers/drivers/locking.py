@@ -30,7 +30,7 @@ from math import inf
 from typing import Any, Generic, NoReturn, TypeVar
 
 from batchers.core import messages
-from batchers.core.decisions import Decision, Dispatch, Done, Run, Settled, Wait
+from batchers.core.decisions import Decision, Dispatch, Done, Expire, Settled, Wait
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err
@@ -73,7 +73,8 @@ class LockedCore(ABC, Generic[T, S]):
         self._planned = 0  # number of times that an event has planned something
         self._performed = 0  # value of `_planned` up to which all is done
         self._cancelled: deque[Request[T]] = deque()  # cancelled from inside of an event
-        self._undelivered: deque[tuple[Settled[T, S], Exception | None]] = deque()  # with the failure to log
+        # Outcomes that may not be delivered, by their identity, with the failure to log.
+        self._undelivered: dict[int, tuple[Settled[T, S], Exception | None]] = {}
         self._released: deque[Request[T]] = deque()  # withdrawn under the lock; not dropped yet
         self._starter: int | None = None  # identifier of the thread that starts a thread or loop of the driver
         self.stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -126,10 +127,9 @@ class LockedCore(ABC, Generic[T, S]):
                     self._catch_up()
             while self._released:
                 release(self._released.popleft())
-            while self._undelivered:
-                self._deliver_in_thread(*self._undelivered[0])
-                with suppress(IndexError):  # another thread has delivered it too
-                    self._undelivered.popleft()
+            for key, undelivered in list(self._undelivered.items()):
+                self._deliver_in_thread(*undelivered)
+                self._undelivered.pop(key, None)
             if self.core.closed and self.core.done:
                 self._retire()
                 with suppress(concurrent.futures.InvalidStateError):
@@ -146,12 +146,18 @@ class LockedCore(ABC, Generic[T, S]):
         self._starter = None
         return False
 
+    def _owe(self, settled: Settled[T, S], failure: Exception | None = None) -> Settled[T, S]:
+        """Note outcomes that have to be delivered, and return them; the caller holds the lock."""
+        if settled:
+            self._undelivered[id(settled)] = settled, failure
+        return settled
+
     def _deliver(self, settled: Settled[T, S], here: Loop | None) -> None:
         """Deliver outcomes; after an exception, for instance MemoryError, deliver them once more in a thread."""
         try:
             deliver(settled, here)
+            self._undelivered.pop(id(settled), None)
         except BaseException:
-            self._undelivered.append((settled, None))
             self._planned += 1
             self._perform(here)
             raise
@@ -199,6 +205,7 @@ class LockedCore(ABC, Generic[T, S]):
         """Repair an inconsistent core, and withdraw the requests in `_cancelled`."""
         if self.core.inconsistent:
             self._repair()
+            self._planned += 1  # for outcomes whose delivery was interrupted
         while self._cancelled:
             request = self._cancelled[0]
             if self.core.withdraw(request):
@@ -218,8 +225,7 @@ class LockedCore(ABC, Generic[T, S]):
             except Exception as error:  # noqa: BLE001 - a defect
                 self._abort(error)
                 return
-        if settled:
-            self._undelivered.append((settled, None))
+        self._owe(settled)
         self._next_wakeup = inf
         self._planned += 1
         self._plan_wakeup()
@@ -228,9 +234,7 @@ class LockedCore(ABC, Generic[T, S]):
         """Fail all requests when the core cannot continue, so that no caller hangs."""
         failure = repr(error)
         requests = self.core.abort(failure)
-        self._undelivered.append(
-            ([(request, Err(BatcherError(messages.failed(failure)))) for request in requests], error)
-        )
+        self._owe([(request, Err(BatcherError(messages.failed(failure)))) for request in requests], error)
         self._planned += 1
 
     def _decide(self) -> Decision[T, S]:
@@ -244,8 +248,8 @@ class LockedCore(ABC, Generic[T, S]):
                 if self._cancelled or core.inconsistent:
                     self._catch_up()
                 decision = core.decide(self.clock())
-                if type(decision) is Run:
-                    decision.batch.begun = True
+                if type(decision) is Expire:
+                    self._owe(decision.settled)
             except MemoryError:
                 core.inconsistent = True
                 return Wait(self.clock() + RETRY_SECONDS)

@@ -8,7 +8,9 @@ import inspect
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -79,10 +81,10 @@ class LoopThread:
 
     __slots__ = ("_cleans_up", "_ending", "_repeat", "_running", "loop", "thread")
 
-    def __init__(self, name: str, repeat: Callable[[], object] | None = None) -> None:
+    def __init__(self, name: str, repeat: weakref.WeakMethod[Callable[[], object]] | None = None) -> None:
         """Start the thread, and return when the loop runs.
 
-        `repeat` is called on the loop after an exception that may have lost a callback.
+        The method `repeat` is called on the loop after an exception that may have lost a callback.
 
         Raises StartError if the loop or the thread cannot start.
         """
@@ -126,42 +128,42 @@ class LoopThread:
     def _begin(self, future: concurrent.futures.Future[Any]) -> None:
         """Create the task of a coroutine; may be called again."""
         running = self._running.get(future)
-        if running is not None and running.task is None:
-            try:
+        if running is not None:
+            if running.task is None:
                 running.task = self.loop.create_task(running.coroutine, context=Context())
-                running.task.add_done_callback(partial(self._end, future))
-            except Exception as error:  # noqa: BLE001 - for lack of memory
-                running.coroutine.close()
-                del self._running[future]
-                future.set_exception(error)
+            running.task.add_done_callback(partial(self._end, future))
 
     def _end(self, future: concurrent.futures.Future[Any], task: asyncio.Task[Any]) -> None:
         """Set the outcome of a future from that of its task; may be called again."""
-        if self._running.pop(future, None) is not None:
-            if task.cancelled():
-                future.set_exception(asyncio.CancelledError())
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
+        if future in self._running:
+            with suppress(concurrent.futures.InvalidStateError):  # it has its outcome
+                if task.cancelled():
+                    future.set_exception(asyncio.CancelledError())
+                elif (error := task.exception()) is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(task.result())
+            self._running.pop(future, None)  # last, so that it can be repeated
 
     def _go_on(self, loop: Loop | None = None, context: dict[str, Any] | None = None) -> None:
-        """Repeat what an exception may have interrupted; the loop calls this for one that nobody has handled."""
+        """Repeat what an exception may have interrupted; the loop calls this for one that nobody has handled.
+
+        The garbage collector may cause that call in any thread, also when the loop is closed.
+        """
+        for future in list(self._running):
+            call_soon_threadsafe(self.loop, self._begin, future)
+        repeat = None if self._repeat is None else self._repeat()
+        if repeat is not None:
+            call_soon_threadsafe(self.loop, repeat)
         if loop is not None and context is not None:
             loop.default_exception_handler(context)
-        for future, running in list(self._running.items()):
-            if running.task is None:
-                self.loop.call_soon(self._begin, future)
-            elif running.task.done():
-                self.loop.call_soon(self._end, future, running.task)
-        if self._repeat is not None:
-            self.loop.call_soon(self._repeat, context=Context())
 
     def _give_up(self) -> None:
         """Fail what has not ended on the loop, which is closed, and close what has not even begun."""
         for future, running in list(self._running.items()):
-            if self._running.pop(future, None) is not None:
+            with suppress(concurrent.futures.InvalidStateError):  # it has its outcome
                 future.set_exception(asyncio.CancelledError())
+            self._running.pop(future, None)
             if inspect.getcoroutinestate(running.coroutine) == inspect.CORO_CREATED:
                 running.coroutine.close()
 
@@ -191,6 +193,7 @@ class LoopThread:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
+            loop.set_exception_handler(None)  # it refers to this object
             loop.close()
             self._give_up()
 

@@ -11,7 +11,7 @@ from typing import Any
 from batchers.core.decisions import Batch
 from batchers.core.machine import Core
 
-from .invocation import stack_of
+from .invocation import cancel_task, stack_of
 
 logger = logging.getLogger("batchers")
 
@@ -29,6 +29,23 @@ def log(level: int, text: str, error: BaseException | None, *args: object) -> No
     except Exception:  # noqa: BLE001 - of a log filter or handler
         if sys.stderr is not None:
             traceback.print_exc(file=sys.stderr)
+
+
+def interrupt_batch(batch: Batch[Any] | None) -> None:
+    """Cancel a batch if a task runs it; log its location, unless it is interrupted because its callers have left.
+
+    A thread cannot be cancelled. Do nothing if `batch` is None.
+    """
+    if batch is None:
+        return
+    given_up = batch.interrupted or not batch.abandoned
+    batch.interrupted = True  # before it looks for the task, which may just begin
+    if given_up:
+        where, stack = stack_of(batch)
+    cancel_task(batch)
+    if given_up:
+        text = "A batch of %d was given up after its batch_timeout, %s:\n%s"
+        log(logging.ERROR, text, None, len(batch.requests), where, "".join(stack))
 
 
 class FailureLog:

@@ -42,7 +42,6 @@ from .invocation import (
     cancel_task,
     ended_by,
     enter_scope,
-    interrupt_batch,
     invoke_here,
     result_of,
     without_own_frames,
@@ -189,7 +188,7 @@ class ThreadingDriver(Driver[T, S]):
         if isinstance(decision, Run):
             self._run(decision.batch)
         else:
-            interrupt_batch(decision.batch)
+            report.interrupt_batch(decision.batch)
             self._deliver(decision.settled, None)
         del decision  # it refers to the items, and the frames of an exception to this one, by `f_back`
         return True
@@ -210,7 +209,11 @@ class ThreadingDriver(Driver[T, S]):
                 self._planned += 1
                 return None
             if not isinstance(decision, Wait):
-                self._busy[me] = decision.batch if isinstance(decision, Run) else None
+                if isinstance(decision, Run):
+                    self._busy[me] = decision.batch
+                    decision.batch.begun = True  # from here on `_bury` fails it
+                else:
+                    self._busy[me] = None
                 if self._leader is None:
                     self._next_wakeup = inf
                 self._plan_wakeup()  # while this worker is busy, another one may have to watch
@@ -285,7 +288,7 @@ class ThreadingDriver(Driver[T, S]):
                 batch = self._remove(worker)
                 if batch is not None:
                     settled = self.core.finish(batch, Failed(ended_by(None)), self.clock())
-                    self._undelivered.append((settled, None))
+                    self._owe(settled)
                     self._planned += 1
 
     def _remove(self, dead: threads.DaemonThread) -> Batch[T] | None:

@@ -33,8 +33,8 @@ def refuse_green_threads(*, needs_loop: bool) -> None:
 def no_asyncio_loop() -> BatcherError:
     """Return the error of a coroutine that no event loop of asyncio runs, as under trio and in a thread."""
     return BatcherError(
-        "process() needs a running event loop of asyncio, and none runs here: use call() in a thread, under trio "
-        "`await trio.to_thread.run_sync(batcher.call, item)`"
+        "process() and process_many() need a running event loop of asyncio, and none runs here: use call(item) for "
+        "each item in a thread, and under trio `await trio.to_thread.run_sync(batcher.call, item)`"
     )
 
 

@@ -52,9 +52,9 @@ def test_what_is_a_row(item: Any) -> None:
         (7, r"shape \(\)"),
         ([[1, 2, 3]], r"shape \(1, 3\).*one item is one row, not a batch"),
         ([[1, 2], [3]], "no array of float32: .*inhomogeneous"),
-        (["a", "b", "c"], "type <U1, which are no numbers"),
+        (["a", "b", "c"], "type <U1, no numbers of Python or numpy"),
         ("abc", "type <U3"),
-        (None, "type NoneType, which are no numbers"),
+        (None, "type NoneType, no numbers of Python or numpy"),
         ([1, None, 3], "type NoneType"),
         ({"a": 1}, "type dict"),
         ([1j, 2, 3], "type complex128, which float32 does not hold"),
@@ -77,6 +77,8 @@ def test_what_is_no_row(item: Any, words: str) -> None:
         ("uint8", [1, 300, 2], r"element \(1,\) of the item is 300, which uint8 does not hold"),
         ("uint8", [1, -1, 2], r"element \(1,\) of the item is -1"),
         ("int64", np.array([1, 2**63, 3], np.uint64), r"is 9223372036854775808, which int64 does not hold"),
+        ("float16", np.array([65535, 1, 2], np.uint16), r"element \(0,\) of the item is 65535, which float16"),
+        ("complex64", [1e300, 1, 2], r"element \(0,\) of the item is 1e\+300, which complex64 does not hold"),
         ("int32", [1.0, 2.0, 3.0], "float64, which int32 does not hold: convert them first"),
         ("bool", [0, 1, 1], "int64, which bool does not hold"),
     ],
@@ -92,6 +94,10 @@ def test_values_that_fit() -> None:
     assert rows((2,), "uint8")([0, 255]).tolist() == [0, 255]
     assert rows((2,), "int64")(np.array([0, 5], np.uint64)).tolist() == [0, 5]
     assert rows((), "float32")(3).tolist() == 3.0
+    assert rows((None,), "int32")([]).dtype == np.int32
+    assert rows((2, None), "bool")([[], []]).shape == (2, 0)
+    with np.errstate(all="raise"):
+        assert rows((1,), "float32")([1e-60]).tolist() == [0.0]
     assert rows((2,), "bool")([True, False]).tolist() == [True, False]
     assert np.isinf(THREE([math.inf, 1, 2])[0])
 
@@ -120,13 +126,16 @@ def test_open_lengths() -> None:
     [
         ({"shape": 3}, "shape must be a tuple of lengths"),
         ({"shape": "3"}, "shape must be a tuple of lengths"),
-        ({"shape": (-1,)}, "shape must be a whole number, 0 or more, or None, not -1"),
-        ({"shape": (1.5,)}, "shape must be"),
-        ({"shape": (True,)}, "shape must be"),
+        ({"shape": (-1,)}, "each length of shape must be a whole number, 0 or more, or None, not -1"),
+        ({"shape": (1.5,)}, "length of shape must be"),
+        ({"shape": (True,)}, "length of shape must be"),
         ({"dtype": "text"}, "dtype must be a number type of numpy, e.g. 'float32', not 'text'"),
         ({"dtype": None}, "dtype must be"),
         ({"dtype": object}, "dtype must be"),
         ({"dtype": "U5"}, "dtype must be"),
+        ({"dtype": ","}, "dtype must be"),
+        ({"dtype": ("f4", -1)}, "dtype must be"),
+        ({"shape": b"3"}, "shape must be a tuple of lengths"),
         ({"finite": 1}, "finite must be True or False, not 1"),
         ({"max_length": 0}, "max_length must be a whole number, 1 or more, or None, not 0"),
     ],
@@ -162,8 +171,9 @@ def test_any_array(item: Any, dtype: Any, finite: bool) -> None:
     except RowError:
         return
     assert (found.shape, found.dtype) == (item.shape, dtype)
-    with np.errstate(over="ignore"):
-        assert np.array_equal(found, item.astype(dtype), equal_nan=dtype.kind in "fc")
+    assert np.array_equal(found, item.astype(dtype), equal_nan=dtype.kind in "fc")
+    if dtype.kind in "fc" and item.dtype.kind in "biufc":
+        assert np.array_equal(np.isfinite(found), np.isfinite(item))
     if item.dtype.kind in "iu" and dtype.kind in "iu":
         assert found.tolist() == item.tolist()
     if finite and dtype.kind in "fc":
