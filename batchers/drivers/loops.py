@@ -201,9 +201,14 @@ class LoopThread:
         # A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or
         # KeyboardInterrupt, and any thread may raise an exception in this one. The loop must continue, because
         # other batches run on it.
+        struck = False
         while not self._ending and not self.loop.is_closed():
             try:
+                if struck:
+                    self._go_on()
+                    struck = False
                 self.loop.run_forever()
             except BaseException:
-                logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
-                self._go_on()
+                struck = True  # first, because another exception may come at once
+                with suppress(BaseException):
+                    logger.exception("A task has raised what would end a program; the loop of the batcher goes on")

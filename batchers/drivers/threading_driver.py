@@ -57,7 +57,7 @@ class ThreadingDriver(Driver[T, S]):
 
     __slots__ = (
         *("_lead", "_follow", "_leader", "_followers"),
-        *("_workers", "_busy", "_retired", "_number", "_loop_thread"),
+        *("_workers", "_busy", "_dying", "_retired", "_number", "_loop_thread"),
     )
 
     condition: ClassVar[type[threading.Condition]] = threading.Condition
@@ -71,6 +71,7 @@ class ThreadingDriver(Driver[T, S]):
         self._workers: set[threads.DaemonThread] = set()
         # The workers that run a batch, or deliver outcomes (None).
         self._busy: dict[threads.DaemonThread, Batch[T] | None] = {}
+        self._dying: set[threads.DaemonThread] = set()  # ended from outside, and not buried yet
         self._retired: set[threads.DaemonThread] = set()  # all workers of the time at which the driver ended
         self._number = 0  # of workers that were started, for their names
         self._loop_thread: LoopThread | None = None
@@ -117,7 +118,9 @@ class ThreadingDriver(Driver[T, S]):
         with self._starting() as mine:
             if mine:
                 self._number += 1
-                worker = threads.DaemonThread(self._work, f"{self.name}-worker-{self._number}", start=False)
+                worker = threads.DaemonThread(
+                    self._work, f"{self.name}-worker-{self._number}", at_end=self._at_end, start=False
+                )
                 with self.lock:
                     self._workers.add(worker)
                 try:
@@ -271,15 +274,22 @@ class ThreadingDriver(Driver[T, S]):
 
     # The end of a worker
 
+    def _at_end(self, me: threads.DaemonThread) -> None:
+        """Do what `_bury` could not finish; do nothing for a worker that was not needed any more."""
+        if me in self._workers or me in self._dying:
+            self._bury(me, None)
+
     def _bury(self, dead: threads.DaemonThread, error: BaseException | None) -> None:
         """Fail the batch of a worker that has ended, log the cause, and have another worker started if needed."""
+        self._dying.add(dead)
         with self.lock:
             batch = self._remove(dead)
             self._catch_up()
         if batch is not None:
             self._finish(batch, Failed(ended_by(error)), None)
-        report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
         self._perform(None)
+        self._dying.discard(dead)
+        report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
 
     def _bury_the_dead(self) -> None:
         """Plan what `_bury` does for workers that could not do it themselves; the caller holds the lock."""

@@ -30,6 +30,10 @@ def in_daemon_thread() -> bool:
     return getattr(_own, "thread", False)
 
 
+ATTEMPTS = 10
+"""Attempts of a thread to do what has to be done at its end."""
+
+
 class DaemonThread:
     """A daemon thread that a batcher starts.
 
@@ -38,13 +42,23 @@ class DaemonThread:
     in CPython 3.11 and 3.12 (bpo-45274), and such an exception in a method of a future may leave its lock held.
     """
 
-    __slots__ = ("_thread", "ended", "is_dead")
+    __slots__ = ("_at_end", "_thread", "ended", "is_dead")
 
-    def __init__(self, function: Callable[[DaemonThread], object], name: str, *, start: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[[DaemonThread], object],
+        name: str,
+        *,
+        at_end: Callable[[DaemonThread], object] | None = None,
+        start: bool = True,
+    ) -> None:
         """Initialise the thread, which calls `function` with this object; start it if `start` is true.
+
+        At its end the thread calls `at_end`, again if an exception from outside interrupts that.
 
         Raises StartError if the thread cannot start.
         """
+        self._at_end = at_end
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self.is_dead = False
         self._thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
@@ -66,12 +80,17 @@ class DaemonThread:
             function(self)
         finally:
             del function
-            while not self.is_dead or not self.ended.done():  # an exception from outside may come even here
+            for _ in range(ATTEMPTS):  # an exception from outside may come even here
                 try:
+                    if self._at_end is not None:
+                        self._at_end(self)
+                    self._at_end = None
                     self.is_dead = True
                     self.ended.set_result(None)
                 except BaseException:  # noqa: BLE001, S112 - the thread ends anyway
                     continue
+                else:
+                    break
 
     @property
     def is_current(self) -> bool:

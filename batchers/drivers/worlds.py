@@ -33,7 +33,7 @@ def refuse_green_threads(*, needs_loop: bool) -> None:
 def no_asyncio_loop() -> BatcherError:
     """Return the error of a coroutine that no event loop of asyncio runs, as under trio and in a thread."""
     return BatcherError(
-        "process() and process_many() need a running event loop of asyncio, and none runs here: use call(item) for "
+        "process() and process_many() need a running event loop of asyncio, and none runs: use call(item) for "
         "each item in a thread, and under trio `await trio.to_thread.run_sync(batcher.call, item)`"
     )
 
