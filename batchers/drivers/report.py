@@ -38,14 +38,15 @@ def interrupt_batch(batch: Batch[Any] | None) -> None:
     """
     if batch is None:
         return
-    given_up = batch.interrupted or not batch.abandoned
-    batch.interrupted = True  # before it looks for the task, which may just begin
-    if given_up:
-        where, stack = stack_of(batch)
+    if batch.abandoned and not batch.interrupted:
+        batch.interrupted = True  # before it looks for the task, which may just begin
+        cancel_task(batch)
+        return
+    batch.interrupted = True  # as above
+    where, stack = stack_of(batch)
     cancel_task(batch)
-    if given_up:
-        text = "A batch of %d was given up after its batch_timeout, %s:\n%s"
-        log(logging.ERROR, text, None, len(batch.requests), where, "".join(stack))
+    text = "A batch of %d was given up after its batch_timeout, %s:\n%s"
+    log(logging.ERROR, text, None, len(batch.requests), where, "".join(stack))
 
 
 class FailureLog:
