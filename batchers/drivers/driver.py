@@ -263,7 +263,9 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 if core.inconsistent:
                     self._catch_up()
-                settled = self._owe(core.finish(batch, verdict, self.clock()))
+                settled = core.finish(batch, verdict, self.clock())
+                if settled:  # as `_owe`, in less time
+                    self._undelivered[id(settled)] = settled, None
                 core.ended = ()
                 more = not core.idle or core.closed or self._next_wakeup != inf
                 kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock

@@ -75,11 +75,18 @@ class Caller(logging.Handler):
 
 
 def _end_thread(thread: threading.Thread) -> None:
-    """Raise SystemExit in a thread, at whatever line it runs."""
+    """Raise SystemExit in a thread, at whatever line it runs; on the loop of the main thread.
+
+    Not while a thread starts: until it runs, CPython knows it by the identifier of the one that starts it, and the
+    exception would end the new thread before `Thread.start` knows of it, which then waits for ever.
+    """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10.0)  # so that no thread ends now, and a new one gets its identifier
     time.sleep(0)  # for those that have asked for a switch before
-    if thread.is_alive():
+    starting: dict[object, object] = threading._limbo  # type: ignore[attr-defined]  # noqa: SLF001
+    if starting:
+        asyncio.get_running_loop().call_soon(_end_thread, thread)
+    elif thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
     sys.setswitchinterval(interval)
 
