@@ -112,6 +112,10 @@ def release(request: Request[Any]) -> None:
         request.future.set_running_or_notify_cancel()
 
 
+_DELIVERED = ("FINISHED", "CANCELLED_AND_NOTIFIED")
+"""States of a `concurrent.futures.Future` that has its outcome, and has notified all threads of it."""
+
+
 class SharedFuture(concurrent.futures.Future[S]):
     """Future of `submit`, which any thread may cancel, query and wait for.
 
@@ -133,7 +137,7 @@ class SharedFuture(concurrent.futures.Future[S]):
             return False
         try:
             self._resolver = threading.get_ident()
-            if self.done() and not self.cancelled():
+            if self._state in _DELIVERED:
                 return True
             # This notifies the threads in `concurrent.futures.wait`, also for a cancelled future.
             if not (self.running() or self.set_running_or_notify_cancel()):

@@ -265,7 +265,7 @@ class Driver(LockedCore[T, S]):
                     self._catch_up()
                 settled = core.finish(batch, verdict, self.clock())
                 if settled:  # as `_owe`, in less time
-                    self._undelivered[id(settled)] = settled, None
+                    self._owed[id(settled)] = settled
                 core.ended = ()
                 more = not core.idle or core.closed or self._next_wakeup != inf
                 kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock

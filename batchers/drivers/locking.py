@@ -52,7 +52,16 @@ class LockedCore(ABC, Generic[T, S]):
 
     __slots__ = (
         *("core", "lock", "is_inside", "name", "stopped", "_ref", "_kept"),
-        *("_next_wakeup", "_planned", "_performed", "_cancelled", "_undelivered", "_released", "_starter"),
+        *(
+            "_next_wakeup",
+            "_planned",
+            "_performed",
+            "_cancelled",
+            "_owed",
+            "_undelivered",
+            "_released",
+            "_starter",
+        ),
     )
 
     clock = staticmethod(time.monotonic)
@@ -73,7 +82,8 @@ class LockedCore(ABC, Generic[T, S]):
         self._planned = 0  # number of times that an event has planned something
         self._performed = 0  # value of `_planned` up to which all is done
         self._cancelled: deque[Request[T]] = deque()  # cancelled from inside of an event
-        # Outcomes that may not be delivered, by their identity, with the failure to log.
+        # Outcomes by their identity: those in delivery, and those whose delivery was interrupted, with a failure.
+        self._owed: dict[int, Settled[T, S]] = {}
         self._undelivered: dict[int, tuple[Settled[T, S], Exception | None]] = {}
         self._released: deque[Request[T]] = deque()  # withdrawn under the lock; not dropped yet
         self._starter: int | None = None  # identifier of the thread that starts a thread or loop of the driver
@@ -127,9 +137,9 @@ class LockedCore(ABC, Generic[T, S]):
                     self._catch_up()
             while self._released:
                 release(self._released.popleft())
-            for key, undelivered in list(self._undelivered.items()):
-                self._deliver_in_thread(*undelivered)
-                self._undelivered.pop(key, None)
+            while self._undelivered:
+                with suppress(KeyError):  # another thread was faster
+                    self._deliver_in_thread(*self._undelivered.popitem()[1])
             if self.core.closed and self.core.done:
                 self._retire()
                 with suppress(concurrent.futures.InvalidStateError):
@@ -146,18 +156,20 @@ class LockedCore(ABC, Generic[T, S]):
         self._starter = None
         return False
 
-    def _owe(self, settled: Settled[T, S], failure: Exception | None = None) -> Settled[T, S]:
-        """Note outcomes that have to be delivered, and return them; the caller holds the lock."""
+    def _owe(self, settled: Settled[T, S]) -> Settled[T, S]:
+        """Note outcomes that this thread will deliver, and return them; the caller holds the lock."""
         if settled:
-            self._undelivered[id(settled)] = settled, failure
+            self._owed[id(settled)] = settled
         return settled
 
     def _deliver(self, settled: Settled[T, S], here: Loop | None) -> None:
         """Deliver outcomes; after an exception, for instance MemoryError, deliver them once more in a thread."""
         try:
             deliver(settled, here)
-            self._undelivered.pop(id(settled), None)
+            self._owed.pop(id(settled), None)
         except BaseException:
+            self._undelivered[id(settled)] = settled, None
+            self._owed.pop(id(settled), None)
             self._planned += 1
             self._perform(here)
             raise
@@ -205,7 +217,11 @@ class LockedCore(ABC, Generic[T, S]):
         """Repair an inconsistent core, and withdraw the requests in `_cancelled`."""
         if self.core.inconsistent:
             self._repair()
-            self._planned += 1  # for outcomes whose delivery was interrupted
+            while self._owed:  # their delivery may have been interrupted
+                with suppress(KeyError):  # another thread has just delivered them
+                    key, settled = self._owed.popitem()
+                    self._undelivered[key] = settled, None
+            self._planned += 1
         while self._cancelled:
             request = self._cancelled[0]
             if self.core.withdraw(request):
@@ -225,7 +241,8 @@ class LockedCore(ABC, Generic[T, S]):
             except Exception as error:  # noqa: BLE001 - a defect
                 self._abort(error)
                 return
-        self._owe(settled)
+        if settled:
+            self._undelivered[id(settled)] = settled, None
         self._next_wakeup = inf
         self._planned += 1
         self._plan_wakeup()
@@ -234,7 +251,8 @@ class LockedCore(ABC, Generic[T, S]):
         """Fail all requests when the core cannot continue, so that no caller hangs."""
         failure = repr(error)
         requests = self.core.abort(failure)
-        self._owe([(request, Err(BatcherError(messages.failed(failure)))) for request in requests], error)
+        failed = [(request, Err(BatcherError(messages.failed(failure)))) for request in requests]
+        self._undelivered[id(failed)] = failed, error
         self._planned += 1
 
     def _decide(self) -> Decision[T, S]:

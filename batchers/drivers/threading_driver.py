@@ -244,6 +244,8 @@ class ThreadingDriver(Driver[T, S]):
         try:
             del kept
             self._perform(None)
+            if self._performed != self._planned:
+                time.sleep(RETRY_SECONDS)  # another thread starts something, and performs it afterwards
         finally:
             self.lock.acquire()
         return True
@@ -298,7 +300,7 @@ class ThreadingDriver(Driver[T, S]):
                 batch = self._remove(worker)
                 if batch is not None:
                     settled = self.core.finish(batch, Failed(ended_by(None)), self.clock())
-                    self._owe(settled)
+                    self._undelivered[id(settled)] = settled, None
                     self._planned += 1
 
     def _remove(self, dead: threads.DaemonThread) -> Batch[T] | None:

@@ -102,12 +102,26 @@ def test_a_future_that_cannot_be_settled(caplog: pytest.LogCaptureFixture) -> No
     """It is tried twice, and the others get theirs."""
     strange: SharedFuture[int] = SharedFuture()
     other: SharedFuture[int] = SharedFuture()
-    strange.cancel()
-    strange.set_running_or_notify_cancel()  # by a user: it may be called once only
+    strange._state = "none of the five"
     deliver([(Request(0, future=strange), 0), (Request(1, future=other), 1)], None)
 
     assert other.result(0) == 1
     assert [record.name for record in caplog.records].count("batchers") == 2
+
+
+def test_to_deliver_again_has_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    """Also on a future that was cancelled, whose waiters may be notified once only."""
+    cancelled, answered = SharedFuture[int](), SharedFuture[int]()
+    cancelled.cancel()
+    called: list[object] = []
+    answered.add_done_callback(called.append)
+    for outcome in (0, 1):
+        deliver([(Request(0, future=cancelled), outcome), (Request(1, future=answered), outcome)], None)
+
+    assert cancelled.cancelled()
+    assert answered.result(0) == 0
+    assert called == [answered]
+    assert not caplog.records
 
 
 def test_a_strike_at_any_line_of_a_delivery() -> None:
