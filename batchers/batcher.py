@@ -189,14 +189,14 @@ class Batcher(ABC, Generic[T, S]):
         request = driver.accept(item, timeout, priority, future, loop)
         try:
             return await future
-        except asyncio.CancelledError:
-            driver.cancel(request, loop)
-            if not future.cancel() and not future.cancelled():
-                future.exception()  # the outcome was too late; this marks its error as retrieved
-            raise
         except GeneratorExit:
             # The garbage collector may close this coroutine in any thread and at any time.
             driver.cancel(request)
+            raise
+        except BaseException:  # the outcome, a cancellation, or a RecursionError of this task
+            driver.cancel(request, loop)
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # the outcome was too late; this marks its error as retrieved
             raise
         finally:
             del future, request  # breaks a cycle: they refer to the error, and its traceback to this frame

@@ -105,6 +105,25 @@ async def test_cancel_wins_over_a_result_that_is_there(
     assert task.cancelling() == 1
 
 
+async def test_a_caller_that_cannot_take_its_outcome(
+    make: Make, gate: Gate, flavour: Flavour, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a RecursionError while it waits: an outcome that comes later makes no noise."""
+    batcher = make(gate.function(flavour))
+    gate.result = lambda _: [ValueError("too late")]
+    call = batcher.process(1)
+    call.send(None)
+    await until(lambda: gate.started == 1)
+    with pytest.raises(RecursionError):
+        call.throw(RecursionError)
+    del call
+    gate.open()
+    await until(lambda: not batcher.stats().batches_in_flight)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+    assert batcher.stats().cancelled == 1
+
+
 async def test_asyncio_timeout_works(make: Make, gate: Gate, flavour: Flavour) -> None:
     """`asyncio.timeout` turns the cancel into its own error, and nothing swallows it."""
     batcher = make(gate.function(flavour))
