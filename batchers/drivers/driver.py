@@ -31,7 +31,7 @@ from batchers.options import Options
 from batchers.rows import Rows
 
 from . import lifetime, report, threads
-from .delivery import release
+from .delivery import deliver, release
 from .invocation import BatchCancelledError, current_scope, new_batcher_id, refuse_reentrant
 from .locking import LockedCore, refuse_inside
 from .loops import Loop
@@ -277,9 +277,14 @@ class Driver(LockedCore[T, S]):
                 self._catch_up()
                 settled = self._owe(core.finish(batch, verdict, self.clock())) or settled
                 core.ended = ()
-        self._deliver(settled, here)
-        failed, batch.failed = batch.failed, False
-        if failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
+        try:  # as `_deliver`, in less time
+            deliver(settled, here)
+            self._owed.pop(id(settled), None)
+        except BaseException:
+            self._deliver_again(settled, here)
+            raise
+        if batch.failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
+            batch.failed = False  # logged, also if an exception makes the driver report the batch once more
             self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
         if self._performed != self._planned:
             self._perform(here)

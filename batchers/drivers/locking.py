@@ -168,11 +168,15 @@ class LockedCore(ABC, Generic[T, S]):
             deliver(settled, here)
             self._owed.pop(id(settled), None)
         except BaseException:
-            self._undelivered[id(settled)] = settled, None
-            self._owed.pop(id(settled), None)
-            self._planned += 1
-            self._perform(here)
+            self._deliver_again(settled, here)
             raise
+
+    def _deliver_again(self, settled: Settled[T, S], here: Loop | None) -> None:
+        """Deliver outcomes whose delivery was interrupted."""
+        self._undelivered[id(settled)] = settled, None
+        self._owed.pop(id(settled), None)
+        self._planned += 1
+        self._perform(here)
 
     def _deliver_in_thread(self, settled: Settled[T, S], failure: Exception | None) -> None:
         """Deliver outcomes in a new thread, because callbacks of futures may run for long, or call anything."""
