@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar, c
 
 from .core.decisions import Dispatch
 from .drivers import shutdown
-from .drivers.delivery import CancelCallback, GatheredResults, SharedFuture, Waiter
+from .drivers.delivery import CancelCallback, GatheredResults, Waiter
 from .drivers.driver import Driver
+from .drivers.futures import SharedFuture
 from .drivers.invocation import is_async
 from .drivers.loops import running_loop
 from .drivers.no_driver import NoDriver

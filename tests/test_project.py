@@ -121,7 +121,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_one_place_resolves_futures() -> None:
-    """`set_result` for callers stands in one module of the library; the others are for stops and workers."""
+    """`set_result` for callers stands in one module of the library, and its future; the other is a worker's."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
@@ -133,10 +133,8 @@ def test_one_place_resolves_futures() -> None:
         ("delivery", "def set_result(self, result: object) -> None:"),
         ("delivery", "future.set_result(outcome)"),
         ("delivery", "gathered.future.set_result(gathered.results)"),
-        ("delivery", 'self.set_result(cast("S", outcome))'),
-        ("locking", "self.stopped.set_result(None)"),
+        ("futures", 'self.set_result(cast("S", outcome))'),
         ("loops", "future.set_result(task.result())"),
-        ("threads", "self.ended.set_result(None)"),
     ]
 
 

@@ -9,12 +9,13 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Settled
 from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err, Outcome
 
+from .futures import SharedFuture
 from .loops import call_soon_threadsafe
 from .threads import DaemonThread, StartError
 
@@ -110,58 +111,6 @@ def release(request: Request[Any]) -> None:
     request.item = None
     if type(request.future) is SharedFuture and request.future.cancelled():
         request.future.set_running_or_notify_cancel()
-
-
-_DELIVERED = ("FINISHED", "CANCELLED_AND_NOTIFIED")
-"""States of a `concurrent.futures.Future` that has its outcome, and has notified all threads of it."""
-
-
-class SharedFuture(concurrent.futures.Future[S]):
-    """Future of `submit`, which any thread may cancel, query and wait for.
-
-    Its delivery does not wait for the lock of the future.
-    """
-
-    _resolver: int | None = None  # identifier of the thread that resolves it and holds its lock
-
-    def resolve(self, outcome: Outcome[S], seconds: float, *, again: bool = False) -> bool:
-        """Set the outcome, and run the callbacks; return False if the lock is held for so many seconds (-1: wait).
-
-        A future that was cancelled stays cancelled, and one with an outcome keeps it. `again`: an exception has
-        interrupted the first attempt of this thread, which may have left the lock held.
-        """
-        lock: Any = self._condition
-        is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as the class Condition uses it
-        was_inside = is_inside() and not again  # in a method of the base class, where CPython runs a finalizer
-        if not lock.acquire(seconds != 0, timeout=seconds or -1):
-            return False
-        try:
-            self._resolver = threading.get_ident()
-            if self._state in _DELIVERED:
-                return True
-            # This notifies the threads in `concurrent.futures.wait`, also for a cancelled future.
-            if not (self.running() or self.set_running_or_notify_cancel()):
-                return True
-            if type(outcome) is Err:
-                self.set_exception(outcome.error)
-            else:
-                self.set_result(cast("S", outcome))
-        finally:
-            self._resolver = None
-            lock.release()
-            while is_inside() and not was_inside:  # after an exception at the end of a `with` in the base class
-                lock.release()
-        try:
-            self._invoke_callbacks()
-        finally:
-            while is_inside() and not was_inside:  # as above
-                lock.release()
-        return True
-
-    def _invoke_callbacks(self) -> None:
-        """Run the callbacks, but not while this thread holds the lock to set the outcome."""
-        if self._resolver != threading.get_ident():
-            super()._invoke_callbacks()  # type: ignore[misc]  # private, and the same from Python 3.2 to 3.14
 
 
 class CancelCallback:

@@ -16,7 +16,6 @@ An exception in the middle of an event leaves the core inconsistent. The next ho
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import sys
 import threading
@@ -39,6 +38,7 @@ from batchers.stats import BatcherStats
 
 from . import report, threads
 from .delivery import deliver, release
+from .futures import SharedFuture
 from .loops import RETRY_SECONDS, Loop
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class LockedCore(ABC, Generic[T, S]):
         self._undelivered: dict[int, tuple[Settled[T, S], Exception | None]] = {}
         self._released: deque[Request[T]] = deque()  # withdrawn under the lock; not dropped yet
         self._starter: int | None = None  # identifier of the thread that starts a thread or loop of the driver
-        self.stopped: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.stopped: SharedFuture[None] = SharedFuture()
 
     @abstractmethod
     def _wake(self, here: Loop | None) -> bool:
@@ -142,8 +142,7 @@ class LockedCore(ABC, Generic[T, S]):
                     self._deliver_in_thread(*self._undelivered.popitem()[1])
             if self.core.closed and self.core.done:
                 self._retire()
-                with suppress(concurrent.futures.InvalidStateError):
-                    self.stopped.set_result(None)
+                self.stopped.resolve(None, -1, again=True)
             elif self._next_wakeup == -inf and not self._wake(here):
                 return
             self._performed = planned

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from batchers.errors import BatcherError
+
+from .futures import SharedFuture
 
 logger = logging.getLogger("batchers")
 
@@ -59,7 +60,7 @@ class DaemonThread:
         Raises StartError if the thread cannot start.
         """
         self._at_end = at_end
-        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.ended: SharedFuture[None] = SharedFuture()
         self.is_dead = False
         self._thread = threading.Thread(target=self._run, args=(function,), name=name, daemon=True)
         if start:
@@ -86,7 +87,7 @@ class DaemonThread:
                         self._at_end(self)
                     self._at_end = None
                     self.is_dead = True
-                    self.ended.set_result(None)
+                    self.ended.resolve(None, -1, again=True)
                 except BaseException:  # noqa: BLE001, S112 - the thread ends anyway
                     continue
                 else:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from batchers.core.group_queue import Request
-from batchers.drivers import delivery
-from batchers.drivers.delivery import GatheredResults, SharedFuture, deliver
+from batchers.drivers import delivery, futures
+from batchers.drivers.delivery import GatheredResults, deliver
+from batchers.drivers.futures import SharedFuture
 
 
 def requests(callback: Callable[[object], object]) -> list[Request[int]]:
@@ -125,22 +126,31 @@ def test_to_deliver_again_has_no_effect(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_strike_at_any_line_of_a_delivery() -> None:
-    """As when a worker is ended from outside: the future has its outcome, and nobody holds its lock."""
+    """As when a worker is ended from outside: the future has its outcome, and nobody holds its lock.
+
+    Its callback runs once, if the strike is not at the callback itself.
+    """
     files = {
         sys.modules[name].__file__
-        for name in (delivery.__name__, concurrent.futures.Future.__module__, "threading")
+        for name in (delivery.__name__, futures.__name__, concurrent.futures.Future.__module__, "threading")
     }
     for line in range(1000):
-        future: delivery.SharedFuture[str] = delivery.SharedFuture()
+        future: SharedFuture[str] = SharedFuture()
+        called: list[object] = []
+        future.add_done_callback(called.append)
         request: Request[int] = Request(1, future=future)
         left = [line]
+        struck_in: list[str] = []
 
-        def strike(frame: FrameType, event: str, _: object, left: list[int] = left) -> Any:
+        def strike(
+            frame: FrameType, event: str, _: object, left: list[int] = left, struck_in: list[str] = struck_in
+        ) -> Any:
             if frame.f_code.co_filename not in files:
                 return None
             if event == "line" and frame.f_code.co_name != "_resolve":
                 left[0] -= 1
                 if left[0] == -1:
+                    struck_in.append(frame.f_code.co_name)
                     raise SystemExit
             return strike
 
@@ -155,6 +165,8 @@ def test_a_strike_at_any_line_of_a_delivery() -> None:
         assert future._condition.acquire(timeout=0), line
         future._condition.release()
         assert future.result(0) == "answer"
+        assert called == [future] or struck_in == ["_invoke_callbacks"], line
+        assert len(called) <= 1
         if left[0] >= 0:
             break
     assert line > 20
