@@ -214,7 +214,7 @@ class Core(Endings[T, S]):
             if over is not None:
                 return over
         if len(self._in_flight) < self.slots:
-            part = self._next_bisected()
+            part = self._next_bisected() if self._bisected else None
             if part:
                 return self._start(part, now, "bisect")
             if self.queued:

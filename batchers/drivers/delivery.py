@@ -37,13 +37,16 @@ def deliver(settled: Settled[T, S], here: asyncio.AbstractEventLoop | None) -> N
     get their outcomes at once. Each other loop gets one callback for all of its callers. A closed loop is skipped,
     because it has no callers any more.
     """
-    away = [pair for pair in settled if (loop := pair[0].loop) is not here and loop is not None]
-    if not away:
+    for request, _ in settled:
+        if request.loop is not here and request.loop is not None:
+            break
+    else:
         _resolve(settled)
         return
     far: defaultdict[Any, list[Pair]] = defaultdict(list)
-    for pair in away:
-        far[pair[0].loop].append(pair)
+    for pair in settled:
+        if (loop := pair[0].loop) is not here and loop is not None:
+            far[loop].append(pair)
     for loop, pairs in far.items():
         call_soon_threadsafe(loop, _resolve, pairs)
     _resolve([pair for pair in settled if (loop := pair[0].loop) is here or loop is None])
