@@ -283,7 +283,7 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
             self.core.inconsistent = True  # it may have had a decision that it did not execute
             self._catch_up()
         if batch is not None:
-            self._finish(batch, Failed(ended_by(error)), None)
+            self._complete(batch, Failed(ended_by(error)), None)
         report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
         self._leave_dead_home()
         self._perform(None)
@@ -342,15 +342,6 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
             return Failed(without_own_frames(error))
         finally:
             del batch, call  # the frames of an exception refer to this one, by `f_back`
-
-    def _complete(self, batch: Batch[T], verdict: Verdict[Any], here: Loop | None) -> None:
-        """Report the end of a batch, and arrange that the core is asked for the next one."""
-        if self._finish(batch, verdict, here):
-            if here is None and self.core.queued:
-                self._leave_dead_home()
-            with self.lock:
-                self._plan_wakeup()
-            self._perform(here)
 
     def _own_workers(self) -> threads.WorkerThreads:
         """Return the worker threads for sync functions."""

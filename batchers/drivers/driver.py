@@ -292,6 +292,18 @@ class Driver(LockedCore[T, S]):
             raise interrupt
         return more
 
+    def _complete(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
+        """Report the end of a batch, and arrange that the core is asked for the next one."""
+        if self._finish(batch, verdict, here):
+            if here is None and self.core.queued:
+                self._leave_dead_home()
+            with self.lock:
+                self._plan_wakeup()
+            self._perform(here)
+
+    def _leave_dead_home(self) -> None:
+        """Change the home loop if it does not run any more; for drivers that have one."""
+
     def _stop_keeping(self) -> Any:  # noqa: ANN401 - the batcher, whose type is unknown here
         """Refer to the batcher weakly if no work is left, and return it; the caller holds the lock.
 

@@ -135,7 +135,9 @@ class HomeLoopDriver(Driver[T, S]):
                 return None
             found = self._loop_thread
             if found is None or not found.is_running:  # otherwise another thread was faster
-                found = self._loop_thread = LoopThread(f"{self.name}-loop", weakref.WeakMethod(self._advance))
+                found = self._loop_thread = LoopThread(
+                    f"{self.name}-loop", weakref.WeakMethod(self._advance), weakref.WeakMethod(self._after_loop)
+                )
                 self._finally(found.stop_soon)
                 if self.core.done:
                     found.stop_soon()

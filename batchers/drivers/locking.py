@@ -147,6 +147,10 @@ class LockedCore(ABC, Generic[T, S]):
                 return
             self._performed = planned
 
+    def _after_loop(self) -> None:
+        """Perform what the thread of the own loop had planned; an exception from outside may have ended it."""
+        self._perform(None)
+
     def _is_starting(self) -> bool:
         """Return True while a thread starts another one, and False if an exception has ended that thread."""
         starter = self._starter

@@ -79,29 +79,36 @@ class LoopThread:
     a callback is lost. The loop goes on, and begins again what it may have lost.
     """
 
-    __slots__ = ("_cleans_up", "_ending", "_repeat", "_running", "loop", "thread")
+    __slots__ = ("_at_end", "_cleans_up", "_ending", "_repeat", "_running", "_started", "loop", "thread")
 
-    def __init__(self, name: str, repeat: weakref.WeakMethod[Callable[[], object]] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        repeat: weakref.WeakMethod[Callable[[], object]] | None = None,
+        at_end: weakref.WeakMethod[Callable[[], object]] | None = None,
+    ) -> None:
         """Start the thread, and return when the loop runs.
 
-        The method `repeat` is called on the loop after an exception that may have lost a callback.
+        The method `repeat` is called on the loop after an exception that may have lost a callback. The thread
+        calls `at_end` when the loop has ended, which such an exception may have caused.
 
         Raises StartError if the loop or the thread cannot start.
         """
         self._ending = False
         self._cleans_up = False
         self._repeat = repeat
+        self._at_end = at_end
+        self._started = threading.Event()
         self._running: dict[concurrent.futures.Future[Any], _Running] = {}
         try:
             self.loop = asyncio.new_event_loop()
         except OSError as error:
             raise StartError(error) from error
         self.loop.set_exception_handler(self._go_on)
-        started = threading.Event()
-        self.loop.call_soon(started.set)
+        self.loop.call_soon(self._started.set)
         try:
-            self.thread = DaemonThread(self._run, name)
-            started.wait()
+            self.thread = DaemonThread(self._run, name, at_end=self._end_loop)
+            self._started.wait()
         except StartError:
             self.loop.close()
             raise
@@ -193,9 +200,16 @@ class LoopThread:
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
-            loop.set_exception_handler(None)  # it refers to this object
-            loop.close()
-            self._give_up()
+
+    def _end_loop(self, _: DaemonThread) -> None:
+        """Close the loop, which has ended, and tell the driver; may be called again."""
+        self.loop.set_exception_handler(None)  # it refers to this object
+        self.loop.close()
+        self._give_up()
+        self._started.set()  # if it never ran
+        at_end = None if self._at_end is None else self._at_end()
+        if at_end is not None:
+            at_end()
 
     def _run_until_stopped(self) -> None:
         # A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or

@@ -28,6 +28,7 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 from inspect import isawaitable
 from math import inf
 from typing import Any, ClassVar, TypeVar
@@ -228,24 +229,25 @@ class ThreadingDriver(Driver[T, S]):
                 self._next_wakeup = decision.until
                 if decision.until < inf:
                     seconds = min(decision.until - self.clock(), LONGEST_WAIT)
-            if not self._leave_lock():
-                self._wait(me, seconds)
+            if not self._leave_lock():  # a thread that starts another one should act soon
+                self._wait(me, seconds if self._performed == self._planned else min(seconds or inf, RETRY_SECONDS))
 
     def _leave_lock(self) -> bool:
         """Release the lock, if there is something to do without it, and return True if there was.
 
-        This drops the strong reference to the batcher if no work is left: its collection may collect objects of
-        the user, whose finalizers must not run with the lock held. The caller holds the lock.
+        This drops the strong reference to the batcher if no work is left: its collection may run finalizers of the
+        user, which need the lock. A thread that starts another one acts itself. The caller holds the lock.
         """
         kept = self._stop_keeping()
-        if kept is None and self._performed == self._planned:
+        starting = self._starter is not None and self._is_starting()
+        if kept is None and (starting or self._performed == self._planned):
             return False
         self.lock.release()
         try:
             del kept
             self._perform(None)
-            if self._performed != self._planned:
-                time.sleep(RETRY_SECONDS)  # another thread starts something, and performs it afterwards
+            if self._performed != self._planned and not starting:
+                time.sleep(RETRY_SECONDS)
         finally:
             self.lock.acquire()
         return True
@@ -253,8 +255,8 @@ class ThreadingDriver(Driver[T, S]):
     def _wait(self, me: threads.DaemonThread, seconds: float | None) -> None:
         """Wait as the leader for up to `seconds` (None: no limit), or without a limit as a follower.
 
-        The worker becomes the leader if there is none. The caller holds the lock. If memory is too short for the
-        lock that a wait needs, sleep for RETRY_SECONDS instead, with the driver's lock released for other threads.
+        The worker leads if nobody does. The caller holds the lock. If memory is too short for the lock that a wait
+        needs, release the driver's lock and sleep for RETRY_SECONDS instead.
         """
         leads = self._leader is None
         try:
@@ -288,7 +290,7 @@ class ThreadingDriver(Driver[T, S]):
             batch = self._remove(dead)
             self._catch_up()
         if batch is not None:
-            self._finish(batch, Failed(ended_by(error)), None)
+            self._complete(batch, Failed(ended_by(error)), None)
         self._perform(None)
         self._dying.discard(dead)
         report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
@@ -392,7 +394,7 @@ class ThreadingDriver(Driver[T, S]):
         """Start the thread with the loop; return False if another thread starts something now."""
         with self._starting() as mine:
             if mine and (self._loop_thread is None or not self._loop_thread.is_running):
-                self._loop_thread = LoopThread(f"{self.name}-loop")
+                self._loop_thread = LoopThread(f"{self.name}-loop", None, weakref.WeakMethod(self._after_loop))
                 if self.core.done:
                     self._loop_thread.stop_soon()
         return mine

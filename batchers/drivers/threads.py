@@ -76,22 +76,29 @@ class DaemonThread:
             raise StartError(error) from error
 
     def _run(self, function: Callable[[DaemonThread], object]) -> None:
-        _own.thread = True
         try:
-            function(self)
+            try:
+                _own.thread = True
+                function(self)
+            finally:
+                del function
+                self._end()
         finally:
-            del function
-            for _ in range(ATTEMPTS):  # an exception from outside may come even here
-                try:
-                    if self._at_end is not None:
-                        self._at_end(self)
-                    self._at_end = None
-                    self.is_dead = True
-                    self.ended.resolve(None, -1, again=True)
-                except BaseException:  # noqa: BLE001, S112 - the thread ends anyway
-                    continue
-                else:
-                    break
+            self._end()  # an exception from outside may have come before the first call
+
+    def _end(self) -> None:
+        """Call `at_end` and resolve `ended`; may be called again."""
+        for _ in range(ATTEMPTS):  # an exception from outside may come even here
+            try:
+                if self._at_end is not None:
+                    self._at_end(self)
+                self._at_end = None
+                self.is_dead = True
+                self.ended.resolve(None, -1, again=True)
+            except BaseException:  # noqa: BLE001, S112 - the thread ends anyway
+                continue
+            else:
+                break
 
     @property
     def is_current(self) -> bool:
@@ -117,6 +124,11 @@ class _Worker:
         self.ready.acquire()
         self.work: Callable[[], object] | None = None
         self.thread: DaemonThread | None = None
+
+    def wake(self) -> None:
+        """Wake the worker; the caller holds the lock of the pool."""
+        if self.ready.locked():
+            self.ready.release()
 
 
 class WorkerThreads:
@@ -160,30 +172,35 @@ class WorkerThreads:
         Raises StartError if there is no worker and none can start.
         """
         with self._lock:
-            worker = self._claim()
-        if worker is not None:
-            worker.work = work
-            worker.ready.release()
-        else:
+            given = self._give(work)
+        if not given:
             self._start(work)
 
     def stop_soon(self) -> None:
         """Let each worker end as soon as it is free; safe in a finalizer."""
         self._stopping = True
         with self._lock:
-            free = list(self._free)
-            self._free.clear()
-        for worker in free:
-            worker.ready.release()
+            while self._free:
+                self._free[0].wake()
+                self._free.popleft()
 
-    def _claim(self) -> _Worker | None:
-        """Return a free worker, which is not free any more, or None; the caller holds the lock."""
+    def _give(self, work: Callable[[], object]) -> bool:
+        """Let a free worker call `work`; return False if there is none. The caller holds the lock.
+
+        The worker leaves the list last: an exception from outside leaves none that is neither free nor busy.
+        """
         while self._free:
-            worker = self._free.popleft()
-            if worker.thread is None or not worker.thread.is_dead:
-                return worker
-            self._workers.discard(worker)
-        return None
+            worker = self._free[0]
+            dead = worker.thread is not None and worker.thread.is_dead
+            if dead:
+                self._workers.discard(worker)
+            else:
+                worker.work = work
+                worker.wake()
+            self._free.popleft()
+            if not dead:
+                return True
+        return False
 
     def _start(self, work: Callable[[], object] | None) -> None:
         """Start a worker, which begins with `work`; if none can start, one of the others runs it later."""
@@ -200,9 +217,11 @@ class WorkerThreads:
             if work is None:
                 self._free.append(worker)
             else:
-                worker.ready.release()
+                worker.wake()
         try:
-            worker.thread = DaemonThread(lambda me: self._serve(me, worker), name)
+            worker.thread = DaemonThread(
+                lambda me: self._serve(me, worker), name, at_end=lambda me: self._leave(me, worker)
+            )
         except BaseException as error:  # after an interrupt it may have started: then it adds itself
             with self._lock:
                 self._workers.discard(worker)
@@ -216,12 +235,8 @@ class WorkerThreads:
 
     def _run_later(self, work: Callable[[], object]) -> None:
         """Give work to the next worker that is free, which may be one now; the caller holds the lock."""
-        worker = self._claim()
-        if worker is None:
+        if not self._give(work):
             self._backlog.append(work)
-        else:
-            worker.work = work
-            worker.ready.release()
 
     def _serve(self, me: DaemonThread, worker: _Worker) -> None:
         worker.thread = me
@@ -234,29 +249,34 @@ class WorkerThreads:
                 if work is None:
                     return
                 self.busy.add(me)
-                worker.work = None
                 work()
-                del work
-                self.busy.discard(me)
                 with self._lock:
-                    if self._backlog:
+                    if worker.work is work:  # not given more by one that an exception from outside has struck
+                        worker.work = None
+                    del work
+                    self.busy.discard(me)
+                    if self._backlog and worker.work is None:
                         worker.work = self._backlog.popleft()
-                        worker.ready.release()
+                    if worker.work is not None:
+                        worker.wake()
                     elif self._stopping:
                         return
-                    else:
+                    elif worker not in self._free:
                         self._free.append(worker)
         except BaseException:
             logger.exception("A worker thread was ended from outside, and is replaced")
-        finally:
-            self.busy.discard(me)
-            with self._lock:
-                self._workers.discard(worker)
-                if worker in self._free:
-                    self._free.remove(worker)
-            work = worker.work
-            if work is not None:  # an exception from outside has ended the thread before it could begin
-                try:
-                    self.run(work)
-                except StartError:
-                    work()
+
+    def _leave(self, me: DaemonThread, worker: _Worker) -> None:
+        """Remove a worker that has ended, and pass on its work; may be called again."""
+        self.busy.discard(me)
+        with self._lock:
+            self._workers.discard(worker)
+            if worker in self._free:
+                self._free.remove(worker)
+        work = worker.work
+        if work is not None:  # an exception from outside may have ended the thread before it could begin
+            try:
+                self.run(work)
+            except StartError:
+                work()
+            worker.work = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from batchers import DeadlineExceededError, ThreadingBatcher
+from batchers.drivers import threading_driver
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 from tests.support.inside import driver_of, threading_driver_of
@@ -29,6 +31,17 @@ async def test_one_thread_is_enough(gate: Gate) -> None:
     assert workers() == 1
     await batcher.stop()
     assert workers() == 0
+
+
+def test_a_first_call_does_not_wait_for_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker runs before its starter has ended the start, which is no reason to sleep."""
+    naps: list[float] = []
+    monkeypatch.setattr(threading_driver, "time", SimpleNamespace(sleep=naps.append))
+    for number in range(50):
+        batcher: ThreadingBatcher[int, int] = ThreadingBatcher(list)
+        assert batcher.call(number) == number
+        batcher.close()
+    assert not naps
 
 
 async def test_a_second_one_watches_deadlines(gate: Gate) -> None:
