@@ -15,7 +15,7 @@ from .drivers import shutdown
 from .drivers.delivery import CancelCallback, GatheredResults, Waiter
 from .drivers.driver import Driver
 from .drivers.futures import SharedFuture
-from .drivers.invocation import is_async
+from .drivers.invocation import check_batch_function, is_async
 from .drivers.loops import running_loop
 from .drivers.no_driver import NoDriver
 from .drivers.threads import in_daemon_thread
@@ -105,13 +105,7 @@ class Batcher(ABC, Generic[T, S]):
         name: str | None = None,
     ) -> None:
         """Initialise the batcher; `Options` documents the options. Raises OptionError for invalid ones."""
-        overridden = type(self).process_batch is not Batcher.process_batch
-        if (process_batch is not None) == overridden:
-            msg = "No batch function: pass one to the constructor or override process_batch (not both)"
-            raise OptionError(msg)
-        if not (overridden or callable(process_batch)):
-            msg = f"process_batch must be a function of a list of items, not {process_batch!r}"
-            raise OptionError(msg)
+        check_batch_function(process_batch, overridden=type(self).process_batch is not Batcher.process_batch)
         driver_type = self.__batchers_driver_type
         if driver_type is None:
             msg = f"{type(self).__name__} has no way to wait: derive it from ThreadingBatcher or AsyncioBatcher"
@@ -187,17 +181,20 @@ class Batcher(ABC, Generic[T, S]):
         except RuntimeError as error:
             raise no_asyncio_loop() from error
         future: asyncio.Future[S] = loop.create_future()
-        request = driver.accept(item, timeout, priority, future, loop)
+        try:
+            request = driver.accept(item, timeout, priority, future, loop)
+        except BaseException:
+            future.cancel()  # no outcome may come unread, if an error has struck after the acceptance
+            raise
         try:
             return await future
         except GeneratorExit:
-            # The garbage collector may close this coroutine in any thread and at any time.
-            driver.cancel(request)
+            driver.cancel(request)  # the garbage collector may close this coroutine in any thread, at any time
             raise
         except BaseException:  # the outcome, a cancellation, or a RecursionError of this task
-            driver.cancel(request, loop)
-            if not future.cancel() and not future.cancelled():
+            if not future.cancel() and not future.cancelled():  # first, because it needs no frame
                 future.exception()  # the outcome was too late; this marks its error as retrieved
+            driver.cancel(request, loop)
             raise
         finally:
             del future, request  # breaks a cycle: they refer to the error, and its traceback to this frame
@@ -214,16 +211,19 @@ class Batcher(ABC, Generic[T, S]):
         loop = running_asyncio_loop()
         gathered = GatheredResults(loop)
         requests = [driver.requests.make(item, timeout, priority, gathered.slot(), loop) for item in items]
-        driver.admit(requests, loop)
-        if not requests:
-            return []
         try:
-            return await gathered.future
+            driver.admit(requests, loop)
+        except BaseException:
+            gathered.future.cancel()  # as in `process`
+            raise
+        try:
+            return (await gathered.future) if requests else []
         except GeneratorExit:
             for request in requests:
                 driver.cancel(request)  # for the same reason as in `process`
             raise
         except BaseException:
+            gathered.future.cancel()  # first, as in `process`
             for request in requests:
                 driver.cancel(request, loop)
             raise

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Batch
 from batchers.core.exceptions import release_frames, text_of
-from batchers.errors import BatchFunctionError, ReentrantCallError
+from batchers.errors import BatchFunctionError, OptionError, ReentrantCallError
 
 from .loops import call_soon_threadsafe
 
@@ -229,6 +229,16 @@ def without_own_frames(error: BaseException) -> BaseException:
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
         trace = trace.tb_next
     return error.with_traceback(trace)
+
+
+def check_batch_function(function: object, *, overridden: bool) -> None:
+    """Raise OptionError unless there is one batch function: `function`, or the method, if it is overridden."""
+    if (function is not None) == overridden:
+        msg = "No batch function: pass one to the constructor or override process_batch (not both)"
+        raise OptionError(msg)
+    if not (overridden or callable(function)):
+        msg = f"process_batch must be a function of a list of items, not {function!r}"
+        raise OptionError(msg)
 
 
 def is_async(function: object) -> bool:

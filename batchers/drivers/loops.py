@@ -61,6 +61,12 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
             return True
 
 
+def _need_frames(count: int) -> None:
+    """Raise RecursionError if fewer frames are left: inside `new_event_loop` it would leave descriptors."""
+    if count:
+        _need_frames(count - 1)
+
+
 class _Running:
     """A coroutine that runs on a loop, and its task, as soon as there is one."""
 
@@ -79,7 +85,18 @@ class LoopThread:
     a callback is lost. The loop goes on, and begins again what it may have lost.
     """
 
-    __slots__ = ("_at_end", "_cleans_up", "_ending", "_repeat", "_running", "_started", "loop", "thread")
+    __slots__ = (
+        "_at_end",
+        "_cleans_up",
+        "_ended",
+        "_ending",
+        "_has_begun",
+        "_repeat",
+        "_running",
+        "_started",
+        "loop",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -95,31 +112,36 @@ class LoopThread:
         Raises StartError if the loop or the thread cannot start.
         """
         self._ending = False
+        self._ended = False
         self._cleans_up = False
         self._repeat = repeat
         self._at_end = at_end
         self._started = threading.Event()
         self._running: dict[concurrent.futures.Future[Any], _Running] = {}
+        _need_frames(50)
         try:
+            # Here, not in the thread: asyncio logs, and a log handler that waits for the batcher is refused here.
             self.loop = asyncio.new_event_loop()
         except OSError as error:
             raise StartError(error) from error
-        self.loop.set_exception_handler(self._go_on)
-        self.loop.call_soon(self._started.set)
+        self._has_begun = False
         try:
+            self.loop.set_exception_handler(self._go_on)
+            self.loop.call_soon(self._started.set)
             self.thread = DaemonThread(self._run, name, at_end=self._end_loop)
             self._started.wait()
-        except StartError:
-            self.loop.close()
-            raise
-        except BaseException:  # an interrupt; the thread may have started
-            self.stop_soon()
+        except BaseException as error:
+            self._ending = True
+            if isinstance(error, Exception) and not self._has_begun:
+                self.loop.close()  # the thread has not started, for instance after a RecursionError
+            else:
+                self.stop_soon()
             raise
 
     @property
     def is_running(self) -> bool:
         """False if the loop has ended, or is about to."""
-        return not (self._ending or self.thread.is_dead or self.loop.is_closed())
+        return not (self._ending or self._ended or self.thread.is_dead or self.loop.is_closed())
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
         """Schedule a coroutine on the loop, in a new context, and return the future of its result.
@@ -128,7 +150,7 @@ class LoopThread:
         """
         future: concurrent.futures.Future[R] = concurrent.futures.Future()
         self._running[future] = _Running(coroutine)
-        if not call_soon_threadsafe(self.loop, self._begin, future) or self.loop.is_closed():
+        if not call_soon_threadsafe(self.loop, self._begin, future) or self._ended:
             self._give_up()
         return future
 
@@ -187,6 +209,7 @@ class LoopThread:
             self.loop.stop()
 
     def _run(self, _: DaemonThread) -> None:
+        self._has_begun = True
         loop = self.loop
         asyncio.set_event_loop(loop)
         try:
@@ -204,9 +227,11 @@ class LoopThread:
     def _end_loop(self, _: DaemonThread) -> None:
         """Close the loop, which has ended, and tell the driver; may be called again."""
         self.loop.set_exception_handler(None)  # it refers to this object
-        self.loop.close()
+        with suppress(Exception):  # CPython cannot repeat a `close` that an exception from outside has interrupted
+            self.loop.close()
+        self._ended = True
         self._give_up()
-        self._started.set()  # if it never ran
+        self._started.set()  # if the loop never ran
         at_end = None if self._at_end is None else self._at_end()
         if at_end is not None:
             at_end()

@@ -88,9 +88,9 @@ class DaemonThread:
 
     def _end(self) -> None:
         """Call `at_end` and resolve `ended`; may be called again."""
-        for _ in range(ATTEMPTS):  # an exception from outside may come even here
+        for attempt in range(ATTEMPTS):  # an exception from outside may come even here
             try:
-                if self._at_end is not None:
+                if self._at_end is not None and attempt < ATTEMPTS - 1:
                     self._at_end(self)
                 self._at_end = None
                 self.is_dead = True

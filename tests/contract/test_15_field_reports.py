@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import ctypes
 import gc
+import inspect
 import linecache
 import logging
 import signal
@@ -13,6 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any, Self
 
@@ -325,6 +327,36 @@ def test_a_recursion_without_an_end(backend: str, flavour: Flavour, limit: int) 
     assert made.submit("after").result(PATIENCE) == "after"
     assert made.healthy
     made.close()
+
+
+async def test_callers_at_the_end_of_the_stack(make: Make, flavour: Flavour) -> None:
+    """Whatever call meets the limit of recursion: no error is left that nobody retrieves."""
+
+    def fail(_: list[Any]) -> list[Any]:
+        raise ValueError
+
+    async def fail_soon(items: list[Any]) -> list[Any]:
+        return fail(items)
+
+    unread: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context["message"]))
+    made = make(fail if flavour == "sync" else fail_soon)
+
+    async def deep(frames: int, call: Callable[[], Any]) -> Any:
+        return await (deep(frames - 1, call) if frames > 0 else call())
+
+    kinds: set[type[BaseException]] = set()
+    for many in (False, True):
+        for left in range(100):
+            call = partial(made.process_many, [1, 2]) if many else partial(made.process, 1)
+            task = asyncio.create_task(deep(sys.getrecursionlimit() - len(inspect.stack(0)) - left, call))
+            (error,) = await outcomes(task)
+            kinds.add(type(error))
+            del error, task
+    await made.stop()
+    gc.collect()
+    assert kinds == {RecursionError, ValueError}
+    assert set(unread) <= {"Task was destroyed but it is pending!"}  # by asyncio, if `create_task` meets the limit
 
 
 # What dies

@@ -81,6 +81,7 @@ def test_a_strike_at_every_line_of_the_threads(
             ends.start()
             ends.join(PATIENCE)
             assert not ends.is_alive(), strike.where
+            concurrent.futures.wait(futures, PATIENCE)  # an interrupted delivery is repeated in another thread
             for number, future in enumerate(futures):
                 assert future.done(), strike.where
                 error = future.exception()

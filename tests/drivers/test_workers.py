@@ -1,14 +1,18 @@
-"""The threads for sync functions of the asyncio backend."""
+"""The threads of the drivers: workers for sync functions, and loops for async ones."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
-from batchers.drivers.threads import WorkerThreads
+from batchers.drivers.loops import LoopThread
+from batchers.drivers.threads import DaemonThread, WorkerThreads
 from batchers.errors import BatcherError
+from tests.support.children import PATIENCE
 
 
 def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +57,46 @@ def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
         thread.ended.result()
         thread.join()
     assert sorted(started) == [1, 2, 3]
+
+
+def test_a_thread_ends_although_its_end_fails() -> None:
+    """`ended` does not depend on what the driver does at the end."""
+
+    def fail(_: object) -> None:
+        raise SystemExit
+
+    thread = DaemonThread(lambda _: None, "worker", at_end=fail)
+    thread.ended.result(PATIENCE)
+    assert thread.is_dead
+    thread.join()
+
+
+async def test_a_loop_whose_close_was_interrupted(caplog: pytest.LogCaptureFixture) -> None:
+    """CPython cannot close it a second time; what runs there ends anyway, and the driver is told."""
+
+    class Driver:
+        def at_end(self) -> None:
+            told.set()
+
+    told = threading.Event()
+    driver = Driver()
+    thread = LoopThread("loop", None, weakref.WeakMethod(driver.at_end))
+    close = thread.loop.close
+    running = thread.run(asyncio.sleep(3600))
+
+    def fail() -> None:
+        msg = "Invalid file descriptor: -1"
+        raise ValueError(msg)
+
+    thread.loop.close = fail  # type: ignore[method-assign]
+    thread.stop_soon()
+    await asyncio.wrap_future(thread.thread.ended)
+    assert told.is_set()
+    assert running.done()
+    assert not thread.is_running
+    late = thread.run(asyncio.sleep(0))
+    with pytest.raises(asyncio.CancelledError):
+        late.result(0)
+    thread.loop.close = close  # type: ignore[method-assign]
+    thread.loop.close()
+    assert not caplog.records
