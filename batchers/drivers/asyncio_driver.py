@@ -103,10 +103,10 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
     def _interrupted(self, home: Loop) -> None:
         """See to an exception of a signal handler in the middle of a callback: ask the core again."""
-        batch, self._unstarted = self._unstarted, None
-        if batch is not None:
-            batch.begun = False  # nobody has it: its requests wait again
-        self.core.inconsistent = True
+        self.core.inconsistent = True  # first, because this may be interrupted too
+        if self._unstarted is not None:
+            self._unstarted.begun = False  # nobody has it: its requests wait again
+            self._unstarted = None
         home.call_soon(self._advance, context=Context())
 
     def _next_batch(  # noqa: C901, PLR0912 - what is planned under the lock is done in the same place
@@ -175,14 +175,20 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Complete the batch of a task that was cancelled before its start or interrupted; ask the core again."""
-        batch = self._tasks.pop(task, None)
+        batch = self._tasks.get(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            return
-        self.core.inconsistent = True  # the task may have had a decision that it did not execute
-        if batch is not None:
-            self._complete(batch, Failed(error), task.get_loop())
-        self._on_home(task.get_loop(), self._advance)
+        if error is not None:
+            self.core.inconsistent = True  # the task may have had a decision that it did not execute
+            if batch is not None:
+                self._complete(batch, Failed(error), task.get_loop())
+            self._on_home(task.get_loop(), self._advance)
+        self._tasks.pop(task, None)  # last, so that `_go_on` repeats what was interrupted
+
+    def _go_on(self) -> None:
+        for task in list(self._tasks):
+            if task.done():
+                self._ended(task)
+        self._advance()
 
     async def _work(
         self, home: Loop, batch: Batch[T] | None = None, awaitable: Awaitable[Any] | None = None
@@ -264,26 +270,34 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
         """
         batch: Batch[T] | None = None
         try:
+            if not batches or not batches[0].begun or batches[0].where is not None:
+                self._bury(batches, None)  # another thread had this work, and was ended from outside
             while batches:
                 batch = batches[0]
-                batches.clear()  # from here on, an exception fails the batch
                 verdict = self._evaluate(batch, partial(self._invoke, batch))
                 more = verdict is None or self._finish(batch, verdict, None)
-                batch = None  # also because the frames of an exception refer to this one, by `f_back`
+                batches.clear()
+                batch = verdict = None  # also because the frames of an exception refer to this one, by `f_back`
                 if more:
                     self._next_in_worker(batches)
         except BaseException as error:  # noqa: BLE001 - from another thread, or from a lack of memory
-            if batches:
-                batches[0].begun = False  # it was not run: its requests wait again
-            self._bury(batch, error)
+            del batch
+            self._bury(batches, error)
 
-    def _bury(self, batch: Batch[T] | None, error: BaseException) -> None:
-        """Fail the batch of a worker that an exception from outside has struck, and ask the core again."""
+    def _bury(self, batches: list[Batch[T]], error: BaseException | None) -> None:
+        """Fail the batch of a worker that an exception from outside has struck, and ask the core again.
+
+        Another such exception may interrupt this. Then another worker gets the list, and calls this again.
+        """
+        batch = batches[0] if batches else None
+        if batch is not None and batch.where is None:
+            batch.begun = False  # it was not run: its requests wait again
         with self.lock:
             self.core.inconsistent = True  # it may have had a decision that it did not execute
             self._catch_up()
-        if batch is not None:
+        if batch is not None and batch.where is not None:
             self._complete(batch, Failed(ended_by(error)), None)
+        batches.clear()
         report.log(logging.ERROR, "A worker of %s was ended from outside, and is replaced", error, self.name)
         self._leave_dead_home()
         self._perform(None)

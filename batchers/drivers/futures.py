@@ -41,7 +41,7 @@ class SharedFuture(concurrent.futures.Future[S]):
         try:
             self._resolver = threading.get_ident()
             if self._state in _DELIVERED and again:
-                self._condition.notify_all()  # the first attempt may not have come to that
+                self._notify_again()
             # The second part notifies the threads in `concurrent.futures.wait`, also for a cancelled future.
             if self._state not in _DELIVERED and (self.running() or self.set_running_or_notify_cancel()):
                 if type(outcome) is Err:
@@ -59,6 +59,15 @@ class SharedFuture(concurrent.futures.Future[S]):
             while is_inside() and not was_inside:  # as above
                 lock.release()
         return True
+
+    def _notify_again(self) -> None:
+        """Notify the threads that wait, which the first attempt may not have come to; holds the lock."""
+        self._condition.notify_all()
+        waiters: list[Any] = self._waiters  # private: those of `concurrent.futures.wait`
+        for waiter in waiters:
+            if self not in waiter.finished_futures:
+                add = waiter.add_result if self._state == "FINISHED" else waiter.add_cancelled
+                add(self)
 
     def _invoke_callbacks(self) -> None:
         """Run each callback once, but not while this thread holds the lock to set the outcome.

@@ -60,6 +60,10 @@ class HomeLoopDriver(Driver[T, S]):
         """Execute the decisions of the core until the decision is Wait; runs on the home loop."""
 
     @abstractmethod
+    def _go_on(self) -> None:
+        """Repeat, on the own loop, what an exception from outside has interrupted there."""
+
+    @abstractmethod
     def _start_task(self, batch: Batch[T]) -> None:
         """Start the task of a batch that was handed over to this loop."""
 
@@ -136,7 +140,7 @@ class HomeLoopDriver(Driver[T, S]):
             found = self._loop_thread
             if found is None or not found.is_running:  # otherwise another thread was faster
                 found = self._loop_thread = LoopThread(
-                    f"{self.name}-loop", weakref.WeakMethod(self._advance), weakref.WeakMethod(self._after_loop)
+                    f"{self.name}-loop", weakref.WeakMethod(self._go_on), weakref.WeakMethod(self._after_loop)
                 )
                 self._finally(found.stop_soon)
                 if self.core.done:

@@ -200,6 +200,7 @@ class LockedCore(ABC, Generic[T, S]):
 
         The thread must perform what was planned after the start, for all that have come meanwhile.
         """
+        threads.need_frames()
         with self.lock:
             mine = self._starter is None
             if mine:

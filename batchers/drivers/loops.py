@@ -15,7 +15,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from .threads import DaemonThread, StartError
+from .threads import DaemonThread, StartError, need_frames
 
 R = TypeVar("R")
 
@@ -59,12 +59,6 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
             return False
         else:
             return True
-
-
-def _need_frames(count: int) -> None:
-    """Raise RecursionError if fewer frames are left: inside `new_event_loop` it would leave descriptors."""
-    if count:
-        _need_frames(count - 1)
 
 
 class _Running:
@@ -118,7 +112,7 @@ class LoopThread:
         self._at_end = at_end
         self._started = threading.Event()
         self._running: dict[concurrent.futures.Future[Any], _Running] = {}
-        _need_frames(50)
+        need_frames()  # inside of `new_event_loop` a RecursionError would leave descriptors
         try:
             # Here, not in the thread: asyncio logs, and a log handler that waits for the batcher is refused here.
             self.loop = asyncio.new_event_loop()
@@ -210,44 +204,58 @@ class LoopThread:
 
     def _run(self, _: DaemonThread) -> None:
         self._has_begun = True
-        loop = self.loop
-        asyncio.set_event_loop(loop)
-        try:
-            self._run_until_stopped()
-            self._cleans_up = True
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                loop.run_until_complete(asyncio.wait(tasks, timeout=CLEANUP_SECONDS))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            asyncio.set_event_loop(None)
+        self._run_until_stopped()
+
+    def _run_until_stopped(self) -> None:
+        """Run the loop until `stop_soon`; may be called again, to go on.
+
+        A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or
+        KeyboardInterrupt, and any thread may raise an exception in this one. The loop must continue, because other
+        batches run on it.
+        """
+        struck = False
+        while not self._ending and not self.loop.is_closed():
+            try:
+                if struck:
+                    self._reset()
+                    self._go_on()
+                    struck = False
+                asyncio.set_event_loop(self.loop)
+                self.loop.run_forever()
+            except BaseException:
+                struck = True  # first, because another exception may come at once
+                with suppress(BaseException):
+                    logger.exception("A task has raised what would end a program; the loop of the batcher goes on")
+
+    def _reset(self) -> None:
+        """Let asyncio know that the loop does not run: an interrupted `run_forever` may not have done so."""
+        if self.loop.is_running():
+            asyncio._set_running_loop(None)  # noqa: SLF001 - documented for those that run loops
+            self.loop._thread_id = None  # type: ignore[attr-defined]  # noqa: SLF001 - the same from Python 3.7 to 3.14
 
     def _end_loop(self, _: DaemonThread) -> None:
-        """Close the loop, which has ended, and tell the driver; may be called again."""
-        self.loop.set_exception_handler(None)  # it refers to this object
+        """Run the loop, if an exception from outside has ended that; then close it and tell the driver.
+
+        May be called again, after another such exception.
+        """
+        self._run_until_stopped()
+        loop = self.loop
         with suppress(Exception):  # CPython cannot repeat a `close` that an exception from outside has interrupted
-            self.loop.close()
+            if not loop.is_closed():
+                self._reset()
+                self._cleans_up = True
+                tasks = asyncio.all_tasks(loop)
+                for task in tasks:
+                    task.cancel()
+                if tasks:
+                    loop.run_until_complete(asyncio.wait(tasks, timeout=CLEANUP_SECONDS))
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            asyncio.set_event_loop(None)
+            loop.set_exception_handler(None)  # it refers to this object
+            loop.close()
         self._ended = True
         self._give_up()
         self._started.set()  # if the loop never ran
         at_end = None if self._at_end is None else self._at_end()
         if at_end is not None:
             at_end()
-
-    def _run_until_stopped(self) -> None:
-        # A batch function, or a task that it has left running, may stop the loop, or raise SystemExit or
-        # KeyboardInterrupt, and any thread may raise an exception in this one. The loop must continue, because
-        # other batches run on it.
-        struck = False
-        while not self._ending and not self.loop.is_closed():
-            try:
-                if struck:
-                    self._go_on()
-                    struck = False
-                self.loop.run_forever()
-            except BaseException:
-                struck = True  # first, because another exception may come at once
-                with suppress(BaseException):
-                    logger.exception("A task has raised what would end a program; the loop of the batcher goes on")

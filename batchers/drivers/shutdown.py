@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import sys
 import threading
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -59,14 +60,22 @@ def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> No
         msg = "close() would wait for the thread that calls it, which is the batcher's own: use another one"
         raise BatcherError(msg)
     driver.close(loop, force=force)
-    concurrent.futures.wait((driver.stopped,), _seconds_to(driver, end))
+    _wait(driver.stopped, _seconds_to(driver, end))
     abandoned = driver.abandon(loop, timeout) or driver.core.stalled > 0
     own_threads = driver.own_threads(busy=not abandoned)
     if own_threads:
-        ends = [thread.ended for thread in own_threads]
-        concurrent.futures.wait(ends, _seconds_to_clean_up(driver, end, abandoned=abandoned))
+        seconds = _seconds_to_clean_up(driver, end, abandoned=abandoned)
+        latest = None if seconds is None else driver.clock() + seconds
+        for thread in own_threads:
+            _wait(thread.ended, None if latest is None else max(latest - driver.clock(), 0.0))
     for thread in own_threads:
         thread.join()
+
+
+def _wait(future: concurrent.futures.Future[None], seconds: float | None) -> None:
+    """Wait for a future; `concurrent.futures.wait` misses one whose delivery was interrupted and repeated."""
+    with suppress(TimeoutError):
+        future.result(seconds)
 
 
 def _end_of(driver: Driver[Any, Any], timeout: float | None) -> float:

@@ -35,6 +35,12 @@ ATTEMPTS = 10
 """Attempts of a thread to do what has to be done at its end."""
 
 
+def need_frames(count: int = 50) -> None:
+    """Raise RecursionError if fewer frames are left, before something is begun that could not be undone either."""
+    if count:
+        need_frames(count - 1)
+
+
 class DaemonThread:
     """A daemon thread that a batcher starts.
 
@@ -204,6 +210,7 @@ class WorkerThreads:
 
     def _start(self, work: Callable[[], object] | None) -> None:
         """Start a worker, which begins with `work`; if none can start, one of the others runs it later."""
+        need_frames()
         worker = _Worker()
         worker.work = work
         with self._lock:

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from batchers.core.group_queue import Request
 from batchers.drivers import delivery, futures
 from batchers.drivers.delivery import GatheredResults, deliver
 from batchers.drivers.futures import SharedFuture
+from tests.support.children import PATIENCE
 
 
 def requests(callback: Callable[[object], object]) -> list[Request[int]]:
@@ -138,6 +139,11 @@ def test_a_strike_at_any_line_of_a_delivery() -> None:
         future: SharedFuture[str] = SharedFuture()
         called: list[object] = []
         future.add_done_callback(called.append)
+        waiter: Any = SimpleNamespace(finished_futures=[])  # as `concurrent.futures.wait` installs one
+        waiter.add_result = waiter.finished_futures.append
+        future._waiters.append(waiter)
+        waits = threading.Thread(target=future.result, daemon=True)
+        waits.start()
         request: Request[int] = Request(1, future=future)
         left = [line]
         struck_in: list[str] = []
@@ -162,6 +168,9 @@ def test_a_strike_at_any_line_of_a_delivery() -> None:
         thread = threading.Thread(target=struck, args=((request, "answer"),))
         thread.start()
         thread.join()
+        waits.join(PATIENCE)
+        assert not waits.is_alive()
+        assert waiter.finished_futures == [future]
         assert future._condition.acquire(timeout=0), line
         future._condition.release()
         assert future.result(0) == "answer"
