@@ -95,8 +95,8 @@ SCENARIOS = {
         partial(_in_process, "field", 1800.0),
         size=1_000_000,
         quick=20_000,
-        peers=20_000,
-        seconds=200.0,
+        peers=3_000,
+        seconds=60.0,
         promised=CALLS_PROMISED,
     ),
     "items": Scenario(
