@@ -36,7 +36,7 @@ ATTEMPTS = 10
 
 
 def need_frames(count: int = 50) -> None:
-    """Raise RecursionError if fewer frames are left, before something is begun that could not be undone either."""
+    """Raise RecursionError if fewer frames are left: before the caller begins what it could not undo there."""
     if count:
         need_frames(count - 1)
 
