@@ -24,7 +24,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -138,8 +138,7 @@ class LockedCore(ABC, Generic[T, S]):
             while self._released:
                 release(self._released.popleft())
             while self._undelivered:
-                with suppress(KeyError):  # another thread was faster
-                    self._deliver_in_thread(*self._undelivered.popitem()[1])
+                self._deliver_in_thread()
             if self.core.closed and self.core.done:
                 self._retire()
                 self.stopped.resolve(None, -1, again=True)
@@ -181,8 +180,13 @@ class LockedCore(ABC, Generic[T, S]):
         self._planned += 1
         self._perform(here)
 
-    def _deliver_in_thread(self, settled: Settled[T, S], failure: Exception | None) -> None:
-        """Deliver outcomes in a new thread, because callbacks of futures may run for long, or call anything."""
+    def _deliver_in_thread(self) -> None:
+        """Deliver outcomes in a new thread, because callbacks of futures may run for long, or call anything.
+
+        They are removed last, so that an exception from outside loses none; two deliveries are the same as one.
+        """
+        with self.lock:
+            key, (settled, failure) = next(iter(self._undelivered.items()), (0, ((), None)))
 
         def run(_: object) -> None:
             deliver(settled, None)
@@ -190,9 +194,11 @@ class LockedCore(ABC, Generic[T, S]):
                 report.log(logging.ERROR, "The batcher failed and ends; its callers get BatcherError", failure)
 
         try:
-            threads.DaemonThread(run, f"{self.name}-failed")
+            # At the end of the thread, because that is repeated if an exception from outside interrupts it.
+            threads.DaemonThread(lambda _: None, f"{self.name}-failed", at_end=run)
         except threads.StartError:
             run(None)
+        self._undelivered.pop(key, None)
 
     @contextmanager
     def _starting(self) -> Iterator[bool]:
@@ -225,10 +231,9 @@ class LockedCore(ABC, Generic[T, S]):
         """Repair an inconsistent core, and withdraw the requests in `_cancelled`."""
         if self.core.inconsistent:
             self._repair()
-            while self._owed:  # their delivery may have been interrupted
-                with suppress(KeyError):  # another thread has just delivered them
-                    key, settled = self._owed.popitem()
-                    self._undelivered[key] = settled, None
+            for key, settled in list(self._owed.items()):  # their delivery may have been interrupted
+                self._undelivered[key] = settled, None
+                self._owed.pop(key, None)  # last, so that an exception from outside loses none
             self._planned += 1
         while self._cancelled:
             request = self._cancelled[0]

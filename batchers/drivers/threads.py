@@ -6,12 +6,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TypeAlias
 
 from batchers.errors import BatcherError
 
 from .futures import SharedFuture
 
 logger = logging.getLogger("batchers")
+
+Work: TypeAlias = Callable[[], object]
 
 _own = threading.local()
 
@@ -121,15 +124,17 @@ class DaemonThread:
 
 
 class _Worker:
-    """The thread of a worker, the work that it was given, and the lock on which it waits for it."""
+    """The thread of a worker, its work, the lock on which it waits for work, and the thread that starts it."""
 
-    __slots__ = ("ready", "thread", "work")
+    __slots__ = ("ready", "starter", "thread", "work")
 
-    def __init__(self) -> None:
+    def __init__(self, work: Work | None) -> None:
         self.ready = threading.Lock()
-        self.ready.acquire()
-        self.work: Callable[[], object] | None = None
+        if work is None:
+            self.ready.acquire()
+        self.work = work
         self.thread: DaemonThread | None = None
+        self.starter = threading.get_ident()
 
     def wake(self) -> None:
         """Wake the worker; the caller holds the lock of the pool."""
@@ -142,9 +147,16 @@ class WorkerThreads:
 
     A new thread is started only when no worker is free, and when one was ended by an exception from outside. No
     lock is held while a thread starts, because a program may have replaced `Thread.start`.
+
+    Until it has returned, work is `_unfinished`, and one worker has it, or it waits in the backlog. Exceptions
+    from outside may strike at any line, and leave work that nobody has. A struck thread ends, and the last thing
+    that it does is to place all such work anew.
     """
 
-    __slots__ = ("_backlog", "_free", "_lock", "_most", "_name", "_number", "_stopping", "_workers", "busy")
+    __slots__ = (
+        *("_backlog", "_free", "_lock", "_most", "_name", "_number", "_stopping", "_unfinished", "_workers"),
+        "busy",
+    )
 
     def __init__(self, most: int, name: str) -> None:
         """Initialise a pool of at most `most` workers, without starting any."""
@@ -153,8 +165,9 @@ class WorkerThreads:
         self._number = 0  # of threads, for their names
         self._lock = threading.RLock()
         self._workers: set[_Worker] = set()
-        self._free: deque[_Worker] = deque()
-        self._backlog: deque[Callable[[], object]] = deque()  # work for which no thread could start
+        self._free: deque[_Worker] = deque()  # all that wait for work; one that was just given some may be left
+        self._unfinished: dict[Work, None] = {}  # in the order in which it came
+        self._backlog: deque[Work] = deque()  # for which no thread could start
         self._stopping = False
         self.busy: set[DaemonThread] = set()
 
@@ -172,15 +185,21 @@ class WorkerThreads:
         if not self._workers:
             self._start(None)
 
-    def run(self, work: Callable[[], object]) -> None:
-        """Call `work`, which must not raise, in a worker thread.
+    def run(self, work: Work) -> None:
+        """Call `work` in a worker thread: once, but again if an exception from outside has ended the call.
 
-        Raises StartError if there is no worker and none can start.
+        After an exception of this method, `work` is not called. Raises StartError if there is no worker and none
+        can start.
         """
-        with self._lock:
-            given = self._give(work)
-        if not given:
-            self._start(work)
+        try:
+            with self._lock:
+                self._unfinished[work] = None
+                given = self._give(work)
+            if not given:
+                self._start(work)
+        except BaseException:
+            self._unfinished.pop(work, None)
+            raise
 
     def stop_soon(self) -> None:
         """Let each worker end as soon as it is free; safe in a finalizer."""
@@ -190,100 +209,143 @@ class WorkerThreads:
                 self._free[0].wake()
                 self._free.popleft()
 
-    def _give(self, work: Callable[[], object]) -> bool:
+    def _give(self, work: Work) -> bool:
         """Let a free worker call `work`; return False if there is none. The caller holds the lock.
 
-        The worker leaves the list last: an exception from outside leaves none that is neither free nor busy.
+        The worker is woken first: one without work waits again, but one that sleeps would never look.
         """
         while self._free:
             worker = self._free[0]
-            dead = worker.thread is not None and worker.thread.is_dead
-            if dead:
-                self._workers.discard(worker)
-            else:
-                worker.work = work
+            free = worker.work is None and not (worker.thread is not None and worker.thread.is_dead)
+            if free:
                 worker.wake()
-            self._free.popleft()
-            if not dead:
+                worker.work = work
+            if self._free and self._free[0] is worker:  # else the garbage collector has called `stop_soon` here
+                self._free.popleft()
+            if free:
                 return True
         return False
 
-    def _start(self, work: Callable[[], object] | None) -> None:
-        """Start a worker, which begins with `work`; if none can start, one of the others runs it later."""
+    def _start(self, work: Work | None) -> None:
+        """Start a worker, which begins with `work`; if none can start, one of the others calls it later."""
         need_frames()
-        worker = _Worker()
-        worker.work = work
+        worker = _Worker(work)
         with self._lock:
             self._workers = {other for other in self._workers if other.thread is None or not other.thread.is_dead}
-            if work is not None and len(self._workers) >= self._most:
-                self._run_later(work)
+            if work is not None and (len(self._workers) >= self._most or self._is_placed(work)):
+                self._call_later(work)
                 return
             self._workers.add(worker)
             self._number += 1
             name = f"{self._name}-{self._number}"
             if work is None:
                 self._free.append(worker)
-            else:
-                worker.wake()
         try:
             worker.thread = DaemonThread(
                 lambda me: self._serve(me, worker), name, at_end=lambda me: self._leave(me, worker)
             )
-        except BaseException as error:  # after an interrupt it may have started: then it adds itself
+        except BaseException as error:
             with self._lock:
-                self._workers.discard(worker)
-                worker.work = None
-                if work is None:
-                    self._free.remove(worker)
-                elif self._workers and isinstance(error, StartError):
-                    self._run_later(work)
+                if worker.thread is None:  # otherwise it has begun, and may even have other work by now
+                    self._remove(worker)
+                if work is not None and self._workers and isinstance(error, StartError):
+                    self._call_later(work)
                     return
             raise
 
-    def _run_later(self, work: Callable[[], object]) -> None:
+    def _is_placed(self, work: Work) -> bool:
+        """Return True if a worker has `work`, or will take it from the backlog; the caller holds the lock."""
+        if self._workers and work in self._backlog:
+            return True
+        return any(worker.work is work for worker in self._workers)
+
+    def _call_later(self, work: Work) -> None:
         """Give work to the next worker that is free, which may be one now; the caller holds the lock."""
-        if not self._give(work):
+        if not self._is_placed(work) and not self._give(work):
             self._backlog.append(work)
 
+    def _remove(self, worker: _Worker) -> None:
+        """Remove a worker that has ended or could not start; the caller holds the lock."""
+        self._workers.discard(worker)
+        if worker in self._free:
+            self._free.remove(worker)
+
     def _serve(self, me: DaemonThread, worker: _Worker) -> None:
-        worker.thread = me
         with self._lock:
-            self._workers.add(worker)
+            if worker not in self._workers:
+                return  # the thread that started this one was struck, and has placed the work elsewhere
+            worker.thread = me
         try:
             while True:
                 worker.ready.acquire()
-                work = worker.work
-                if work is None:
+                work = self._begin(me, worker)
+                if work is not None:
+                    work()
+                if not self._end(me, worker, work):
                     return
-                self.busy.add(me)
-                work()
-                with self._lock:
-                    if worker.work is work:  # not given more by one that an exception from outside has struck
-                        worker.work = None
-                    del work
-                    self.busy.discard(me)
-                    if self._backlog and worker.work is None:
-                        worker.work = self._backlog.popleft()
-                    if worker.work is not None:
-                        worker.wake()
-                    elif self._stopping:
-                        return
-                    elif worker not in self._free:
-                        self._free.append(worker)
+                del work
         except BaseException:
             logger.exception("A worker thread was ended from outside, and is replaced")
 
+    def _begin(self, me: DaemonThread, worker: _Worker) -> Work | None:
+        """Return the work of a worker that was woken; None: there is none, or its giver got an exception."""
+        with self._lock:
+            if worker.work not in self._unfinished:
+                worker.work = None
+            if worker.work is not None:
+                self.busy.add(me)
+            return worker.work
+
+    def _end(self, me: DaemonThread, worker: _Worker, work: Work | None) -> bool:
+        """Make a worker free that has called its work, or give it more; return False if it has to end."""
+        with self._lock:
+            if work is not None:
+                self._unfinished.pop(work, None)
+            if worker.work is work:  # it has got work since then if it was woken without any
+                worker.work = None
+            self.busy.discard(me)
+            self._take_from_backlog(worker)
+            if worker.work is not None:
+                worker.wake()
+            elif self._stopping:
+                return False
+            elif worker not in self._free:
+                self._free.append(worker)
+            return True
+
+    def _take_from_backlog(self, worker: _Worker) -> None:
+        """Take the work that waits for the longest time; the caller holds the lock."""
+        while self._backlog and worker.work is None:
+            work = self._backlog[0]
+            if work in self._unfinished and not any(each.work is work for each in self._workers):
+                worker.work = work
+            self._backlog.popleft()  # after it has a worker, so that it is not lost between the two
+
     def _leave(self, me: DaemonThread, worker: _Worker) -> None:
-        """Remove a worker that has ended, and pass on its work; may be called again."""
+        """Remove a worker that has ended, and place the work that nobody has; may be called again."""
         self.busy.discard(me)
         with self._lock:
-            self._workers.discard(worker)
-            if worker in self._free:
-                self._free.remove(worker)
-        work = worker.work
-        if work is not None:  # an exception from outside may have ended the thread before it could begin
-            try:
-                self.run(work)
-            except StartError:
-                work()
-            worker.work = None
+            self._remove(worker)
+        while True:
+            with self._lock:
+                mine = threading.get_ident()  # workers that this thread was starting when it was struck
+                self._workers = {each for each in self._workers if each.thread is not None or each.starter != mine}
+                lost = next((work for work in self._unfinished if not self._is_placed(work)), None)
+                if lost is None:
+                    return
+                given = self._give(lost)
+            if not given:
+                self._start_or_call(lost)
+
+    def _start_or_call(self, work: Work) -> None:
+        """Start a worker for `work`; if none can start, call it here."""
+        try:
+            self._start(work)
+        except StartError:
+            here = _Worker(work)
+            with self._lock:
+                self._workers.add(here)  # so that no other thread calls it
+            work()
+            with self._lock:
+                self._unfinished.pop(work, None)
+                self._workers.discard(here)

@@ -59,6 +59,33 @@ def test_a_thread_that_cannot_start_is_tried_again(monkeypatch: pytest.MonkeyPat
     assert sorted(started) == [1, 2, 3]
 
 
+def test_a_start_that_is_interrupted_after_the_thread_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread lives, and calls what it was given meanwhile."""
+    workers = WorkerThreads(3, "worker")
+    first, second = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        assert first.wait(PATIENCE)
+        while not workers._free:
+            pass
+        workers._lock.acquire()  # so that the thread does not begin with it before the exception
+        workers.run(second.set)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(SystemExit):
+            workers.run(first.set)
+    workers._lock.release()
+    assert second.wait(PATIENCE)
+    workers.stop_soon()
+    for thread in workers.threads:
+        thread.ended.result(PATIENCE)
+        thread.join()
+
+
 def test_a_thread_ends_although_its_end_fails() -> None:
     """`ended` does not depend on what the driver does at the end."""
 
