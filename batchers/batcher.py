@@ -15,7 +15,7 @@ from .drivers import shutdown
 from .drivers.delivery import CancelCallback, GatheredResults, Waiter
 from .drivers.driver import Driver
 from .drivers.futures import SharedFuture
-from .drivers.invocation import check_batch_function, is_async
+from .drivers.invocation import check_batch_function
 from .drivers.loops import running_loop
 from .drivers.no_driver import NoDriver
 from .drivers.threads import in_daemon_thread
@@ -44,7 +44,8 @@ class Batcher(ABC, Generic[T, S]):
     1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation. No call
        hangs, even if a part of the system is cancelled, fails, stops or dies.
     2. A result goes to the caller of its own item, also with several batches in flight.
-    3. Items of one group and priority enter batches in the order in which they were accepted.
+    3. Items of one group and priority enter batches in the order in which they were accepted. With `length`,
+       only the item that would go first without it is sure to be in the next batch.
     4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, and never of
        two groups. It is formed only when a slot is free to run it.
     5. The cancellation of a call permanently removes a queued item, and never affects other items.
@@ -63,8 +64,8 @@ class Batcher(ABC, Generic[T, S]):
     9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
        `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task, timer
        or descriptor is left.
-    10. `convert`, `cost` and `group_by` run in the caller. The library logs and drops items without its lock.
-        Code that CPython runs in a thread that holds the lock (the garbage collector, signal handlers, trace
+    10. `convert`, `cost`, `group_by` and `length` run in the caller. The library logs and drops items without its
+        lock. Code that CPython runs in a thread that holds it (the garbage collector, signal handlers, trace
         functions, `__hash__` and `__eq__` of groups) may call the batcher: a cancellation is noted, reports are
         answered, and other calls raise BatcherError. After a fork the child starts with an empty queue; with an
         `executor` that was handed in it refuses all calls. It never hangs.
@@ -99,13 +100,15 @@ class Batcher(ABC, Generic[T, S]):
         group_by: Callable[[T], Hashable] | None = None,
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
+        length: Callable[[T], float] | None = None,
         on_error: OnError = "fail",
         cancel_abandoned: bool = False,
         executor: Executor | Callable[[], Executor] | None = None,
         name: str | None = None,
     ) -> None:
         """Initialise the batcher; `Options` documents the options. Raises OptionError for invalid ones."""
-        check_batch_function(process_batch, overridden=type(self).process_batch is not Batcher.process_batch)
+        overridden = type(self).process_batch is not Batcher.process_batch
+        runs_on_a_loop = check_batch_function(process_batch, self.process_batch, executor, overridden=overridden)
         driver_type = self.__batchers_driver_type
         if driver_type is None:
             msg = f"{type(self).__name__} has no way to wait: derive it from ThreadingBatcher or AsyncioBatcher"
@@ -122,15 +125,12 @@ class Batcher(ABC, Generic[T, S]):
             group_by=group_by,
             cost=cost,
             max_batch_cost=max_batch_cost,
+            length=length,
             on_error=on_error,
             cancel_abandoned=cancel_abandoned,
             executor=executor,
             name=name,
         )
-        runs_on_a_loop = is_async(process_batch or self.process_batch)
-        if runs_on_a_loop and executor is not None:
-            msg = "an async process_batch runs on an event loop: give no executor, or a sync function"
-            raise OptionError(msg)
         refuse_green_threads(needs_loop=runs_on_a_loop or driver_type.needs_loop)
         super().__init__()
         driver: Driver[T, S] = driver_type(self, process_batch, options, is_async=runs_on_a_loop)

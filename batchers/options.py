@@ -35,6 +35,7 @@ class BatcherOptions(TypedDict, total=False):
     group_by: Callable[[Any], Hashable] | None
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
+    length: Callable[[Any], float] | None
     on_error: OnError
     cancel_abandoned: bool
     executor: Executor | Callable[[], Executor] | None
@@ -79,7 +80,14 @@ class Options:
         more. Default None. Needs `max_batch_cost`. (Promises 4 and 10.)
     max_batch_cost
         The largest sum of costs in one batch: above 0. An item that costs more is refused with `ItemCostError`.
-        Default None: no limit. Needs `cost`. (Promise 4.)
+        Default None: no limit. Needs `cost`, or `length`: then it limits the number of items in a batch times the
+        longest length, which is the work of a model that pads. (Promise 4.)
+    length
+        A function of the item, called in the caller: how long the item is, for a model whose time depends on the
+        longest item of a batch; a finite number, 0 or more, in any unit. The batcher learns how the time depends
+        on it, and puts items together that are fast together; see `policies/lengths.py`. Only the item that would
+        be the first without `length` is sure to be in the next batch. Not together with `cost`. Default None: the
+        items of a batch are in order. (Promises 3 and 10.)
     on_error
         What happens after a batch has failed. "fail": all its items fail. "bisect": it is halved and run again,
         until the items that fail alone are found and the others have their results. That takes at most 2n - 1
@@ -110,6 +118,7 @@ class Options:
     group_by: Callable[[Any], Hashable] | None = None
     cost: Callable[[Any], float] | None = None
     max_batch_cost: float | None = None
+    length: Callable[[Any], float] | None = None
     on_error: OnError = "fail"
     cancel_abandoned: bool = False
     executor: Executor | Callable[[], Executor] | None = None
@@ -127,13 +136,11 @@ class Options:
         if not callable(self.executor):
             _kind("executor", self.executor, Executor, "a concurrent.futures.Executor, a function that makes one,")
         _kind("name", self.name, str, "a str")
-        for option in ("convert", "group_by", "cost"):
+        for option in ("convert", "group_by", "cost", "length"):
             _callable(option, getattr(self, option))
         _one_of("on_error", self.on_error, "fail", "bisect")
         _one_of("cancel_abandoned", self.cancel_abandoned, True, False)
-        if (self.cost is None) != (self.max_batch_cost is None):
-            msg = "cost and max_batch_cost need each other: give both or none"
-            raise OptionError(msg)
+        self._check_costs()
         if self.max_queue_time is not None:
             if self.policy is not None:
                 msg = "max_queue_time is short for policy=Window(...): give one of the two"
@@ -144,27 +151,35 @@ class Options:
                 msg = f"max_queue_time: {error}"
                 raise OptionError(msg) from None
 
+    def _check_costs(self) -> None:
+        if self.length is not None and self.cost is not None:
+            msg = "length is the cost of an item already: give length or cost, not both"
+            raise OptionError(msg)
+        if self.length is None and (self.cost is None) != (self.max_batch_cost is None):
+            msg = "cost and max_batch_cost need each other: give both or none"
+            raise OptionError(msg)
+
     def _set(self, option: str, value: float | None) -> None:
         """Store a number as the int or float that it stands for; the class is frozen for everybody else."""
         object.__setattr__(self, option, value)
 
     def cost_of(self, item: Any) -> float:  # noqa: ANN401 - the type is the user's
-        """Return the cost of an item: the result of `cost`, or 0 if there is no cost function.
+        """Return the cost or length of an item: the result of `cost` or `length`, or 0 if there is neither.
 
-        Raises ItemCostError if the cost is negative, not finite, or above `max_batch_cost`.
+        Raises ItemCostError if it is negative, not finite, or above `max_batch_cost`.
         """
-        if self.cost is None or self.max_batch_cost is None:
+        function = self.cost or self.length
+        if function is None:
             return 0.0
-        found: object = self.cost(item)
+        found: object = function(item)
         cost = as_float(found)
+        word = "cost" if self.length is None else "length"
         if cost is None or not 0 <= cost < inf:
-            msg = f"the cost of an item must be a finite number, 0 or more, not {found!r}: correct cost()"
+            msg = f"the {word} of an item must be a finite number, 0 or more, not {found!r}: correct {word}()"
             raise ItemCostError(msg)
-        if cost > self.max_batch_cost:
-            msg = (
-                f"the item costs {cost} and max_batch_cost is {self.max_batch_cost}: split the item, "
-                "or raise the limit"
-            )
+        if self.max_batch_cost is not None and cost > self.max_batch_cost:
+            its = f"costs {cost}" if self.length is None else f"has length {cost}"
+            msg = f"the item {its} and max_batch_cost is {self.max_batch_cost}: split the item, or raise the limit"
             raise ItemCostError(msg)
         return float(cost)
 

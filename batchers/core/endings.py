@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from batchers.errors import BatcherError, BatcherStoppedError
+from batchers.policies.lengths import LengthModel
 from batchers.policies.speed_up import SpeedUp
 
 from . import messages
@@ -80,7 +81,8 @@ class Endings(State[T, S]):
         settled stay settled. What the policy has learned is lost, because its state may be inconsistent too.
 
         Return the outcomes of the interrupted event. The driver may have delivered them or not; to do it again has
-        no effect.
+        no effect. The driver sets `inconsistent` to False when it has noted them. Until then the repair may be
+        interrupted, too, and repeated.
         """
         ended = list(self.ended)
         for request, _ in ended:
@@ -110,27 +112,25 @@ class Endings(State[T, S]):
         self._bisected = deque(
             part for part in self._bisected if not any(part[0] in batch.requests for batch in running)
         )
-        failed = self._rebuild(self._in_transition)
+        self._rebuild(self._in_transition)
         self._recount()
-        self.ended = ()
         self._in_transition = []
-        self.inconsistent = False
-        return [*ended, *failed]
+        return self.ended
 
-    def _rebuild(self, waiting: list[Request[T]]) -> Ended[T]:
+    def _rebuild(self, waiting: list[Request[T]]) -> None:
         """Make new queues of these requests, without those that are settled.
 
-        Return the requests whose group cannot be compared any more, with the error of the comparison.
+        The requests whose group cannot be compared any more have the error of the comparison in `ended`.
         """
         options = self._options
         self._rule = options.rule()
         self._rule.allow(self.slots)
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
-        learns = self._rule.learns or self._speed_up is not None
-        self._unlearned = set(self._in_flight) if learns else set()
+        self._model = LengthModel() if self._model is not None else None
+        self._unlearned = set(self._in_flight) if self._observes else set()
         # A new token: a request that is in no place any more belongs to no core, and cannot be withdrawn.
         self._token = object()
-        groups: Groups[T] = Groups(options, self._rule, self._token)
+        groups: Groups[T] = Groups(options, self._rule, self._token, self._model)
         deadlines: IndexedHeap[Request[T]] = IndexedHeap()
         failed: Ended[T] = []
         live = [request for request in waiting if request.state != SETTLED]
@@ -138,13 +138,17 @@ class Endings(State[T, S]):
             request.state = QUEUED
             try:
                 groups.admit_one(request)
+            except (MemoryError, RecursionError):
+                raise  # the repair is repeated when there is room
             except Exception as error:  # noqa: BLE001 - from a user's `__hash__` or `__eq__`
-                request.state = SETTLED
-                self._accounting.failed += 1
                 failed.append((request, Err(own_copy(error))))
                 continue
             if request.level.queue.add(request):
                 groups.rank(request.level.queue)
+        self.ended = [*self.ended, *failed]  # first, so that they are not lost if this is interrupted and repeated
+        for request, _ in failed:
+            request.state = SETTLED
+        self._accounting.failed += len(failed)
         running = [request for batch in self._in_flight for request in batch.requests]
         running += [request for part in self._bisected for request in part]
         elsewhere: Level[T] = GroupQueue[T](None, self._token).new_level(0)
@@ -156,7 +160,6 @@ class Endings(State[T, S]):
         self._groups, self._deadlines = groups, deadlines
         self.queued = len(live) - len(failed)
         self.running = sum(request.state == RUNNING for request in running)
-        return failed
 
     def _recount(self) -> None:
         """Count the requests that the interrupted event has settled, and the callers of the batches."""

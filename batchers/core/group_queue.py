@@ -104,7 +104,7 @@ class GroupQueue(Generic[T]):
 
     __slots__ = (
         *("_by_age", "_by_priority", "_most_cost"),
-        *("levels", "only", "cost", "full", "group", "most", "owner", "size"),
+        *("levels", "only", "cost", "full", "group", "most", "owner", "size", "by_length"),
     )
 
     def __init__(
@@ -120,6 +120,7 @@ class GroupQueue(Generic[T]):
         self.size = 0
         self.cost = 0.0
         self.full = False  # the result of `fills` when the queue was last ranked
+        self.by_length = False  # True if lengths ended the last batch; see `LengthQueue`
         self.most = most
         self._most_cost = most_cost
         self.levels: dict[int, Level[T]] = {}  # by priority
@@ -163,7 +164,7 @@ class GroupQueue(Generic[T]):
 
     def new_level(self, priority: int) -> Level[T]:
         """Create and return a level for `priority`, for which the queue must not have a level yet."""
-        level = self.levels[priority] = Level(self, priority)
+        level = self.levels[priority] = self._make_level(priority)
         if self.only is None and len(self.levels) == 1:
             self.only = level
         elif self.only is not None:
@@ -175,6 +176,9 @@ class GroupQueue(Generic[T]):
                 self._by_priority.discard(only)
                 self._by_age.discard(only)
         return level
+
+    def _make_level(self, priority: int) -> Level[T]:
+        return Level(self, priority)
 
     def forget_empty(self) -> None:
         """Drop the empty levels, which were created for requests that were then refused."""
@@ -238,6 +242,10 @@ class GroupQueue(Generic[T]):
         level = request.level
         level.dead += 1
         self._subtract(1, request.cost)
+        self._compact(level)
+
+    def _compact(self, level: Level[T]) -> None:
+        """Remove the tombstones of a level if they are the majority, and those at its head in any case."""
         requests = level.requests
         if level.dead > MIN_TOMBSTONES and level.dead * 2 > len(requests):
             level.requests = deque(waiting for waiting in requests if waiting.state == QUEUED)

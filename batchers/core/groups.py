@@ -21,9 +21,11 @@ from typing import Generic, TypeVar
 
 from batchers.options import Options
 from batchers.policies.base import Rule
+from batchers.policies.lengths import LengthModel
 
 from .group_queue import GroupQueue, Request
 from .indexed_heap import IndexedHeap
+from .length_queue import LengthQueue
 
 T = TypeVar("T")
 
@@ -42,17 +44,22 @@ CHANGE = 20
 class Groups(Generic[T]):
     """The queues of all groups that have waiting items, and the order of these queues."""
 
-    __slots__ = ("_by_age", "_by_rank", "_full", "_hold", "_limits", "_only", "_owner", "_queues", "changing")
+    __slots__ = (
+        *("_by_age", "_by_rank", "_full", "_hold", "_limits", "_model", "_only", "_owner", "_queues"),
+        "changing",
+    )
 
-    def __init__(self, options: Options, rule: Rule, owner: object) -> None:
+    def __init__(self, options: Options, rule: Rule, owner: object, model: LengthModel | None = None) -> None:
         """Initialise without queues.
 
-        `owner` is the token of the core to which all queues belong.
+        `owner` is the token of the core to which all queues belong. `model` is that of the lengths, if items have
+        lengths.
         """
         most_cost = inf if options.max_batch_cost is None else options.max_batch_cost
         self._limits = (options.batch_limit, most_cost)
         self._hold = rule.hold
         self._owner = owner
+        self._model = model
         self.changing = False  # stays True if an exception struck while a queue or level was added
         self._queues: dict[Hashable, GroupQueue[T]] = {}
         self._only: GroupQueue[T] | None = None  # the queue, while there is one; then the heaps are not up to date
@@ -175,7 +182,12 @@ class Groups(Generic[T]):
     # Queues
 
     def _new_queue(self, group: Hashable) -> GroupQueue[T]:
-        queue = self._queues[group] = GroupQueue(group, self._owner, *self._limits)
+        queue: GroupQueue[T]
+        if self._model is None:
+            queue = GroupQueue(group, self._owner, *self._limits)
+        else:
+            queue = LengthQueue(group, self._owner, *self._limits, self._model)
+        self._queues[group] = queue
         self.changing = True
         if self._only is None and len(self._queues) == 1:
             self._only = queue

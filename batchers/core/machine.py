@@ -169,7 +169,7 @@ class Core(Endings[T, S]):
             self._deserted.pop(batch, None)
         if not (batch.took or batch.cancelled):  # otherwise, the first report was interrupted
             self._accounting.ended(batch, now)
-        if self._rule.learns or self._speed_up is not None:
+        if self._observes:
             self._learn(batch, now, well=not (batch.cancelled or isinstance(verdict, Failed)))
         if batch.cancelled or (type(verdict) is Failed and self._halve(batch, verdict)):
             del self._in_flight[batch]
@@ -226,7 +226,7 @@ class Core(Endings[T, S]):
                         return Expire(late)
                     reason = self._reason(queue)
                     requests = self._take(queue, now)
-                    return self._start(requests, now, reason)
+                    return self._start(requests, now, "length" if queue.by_length else reason)
         if self.done:
             return Done()
         return Wait(self.due)
@@ -282,6 +282,8 @@ class Core(Endings[T, S]):
         if self._rule.learns:
             self._rule.finished(batch, size, seconds, self.queued, self.accepted, now, well=well)
             self._groups.limit(self._rule.most())
+        if self._model is not None and well:
+            self._model.observe(size, max(request.cost for request in batch.requests), seconds)
         if self._speed_up is not None:
             self._speed_up.finished(batch, size, seconds, self.queued, now, well=well)
             if self._speed_up.slots != self.slots:

@@ -23,6 +23,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from batchers.errors import BatcherError
 from batchers.options import Options
+from batchers.policies.lengths import LengthModel
 from batchers.policies.speed_up import SpeedUp
 from batchers.stats import BatcherStats
 
@@ -48,6 +49,7 @@ class State(Generic[T, S]):
 
     __slots__ = (
         *("_options", "_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
+        *("_model", "_observes"),
         *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled", "_deserted"),
         *("_token", "_in_transition", "_counter", "_unlearned", "_accounting", "_last_event_time"),
         # The driver reads these:
@@ -65,7 +67,9 @@ class State(Generic[T, S]):
         self._cancel_abandoned = options.cancel_abandoned
         self._rule = options.rule()
         self._token = object()
-        self._groups: Groups[T] = Groups(options, self._rule, self._token)
+        self._model = LengthModel() if options.length is not None else None
+        self._observes = self._rule.learns or self._speed_up is not None or self._model is not None
+        self._groups: Groups[T] = Groups(options, self._rule, self._token, self._model)
         self._deadlines: IndexedHeap[Request[T]] = IndexedHeap()  # only of requests that are not settled
         self._bisected: deque[list[Request[T]]] = deque()
         self._in_flight: dict[Batch[T], None] = {}  # in the order of their start times

@@ -84,6 +84,7 @@ def _resolve(pairs: Sequence[Pair]) -> None:  # noqa: C901 - for every call: ano
             break
         except BaseException as error:
             # From a callback that a user has added to the future, or Ctrl-C. Other callers need their outcomes.
+            _unlock(pair)  # first, because another exception may come
             again = () if pair is None or pair is tried else (pair,)
             tried = pair
             if threading.current_thread() is threading.main_thread() and not isinstance(error, Exception):
@@ -94,6 +95,12 @@ def _resolve(pairs: Sequence[Pair]) -> None:  # noqa: C901 - for every call: ano
         _resolve_held(request.future, outcome)
     if interrupt is not None:
         raise interrupt
+
+
+def _unlock(pair: Pair | None) -> None:
+    """Release the lock of the future that this thread was resolving when an exception struck."""
+    if pair is not None and type(pair[0].future) is SharedFuture:
+        pair[0].future.unlock()
 
 
 def _resolve_held(future: Any, outcome: Outcome[Any]) -> None:  # noqa: ANN401 - a request does not specify its type

@@ -36,9 +36,11 @@ class SharedFuture(concurrent.futures.Future[S]):
         lock: Any = self._condition
         is_inside: Callable[[], bool] = lock._is_owned  # noqa: SLF001 - as the class Condition uses it
         was_inside = is_inside() and not again  # in a method of the base class, where CPython runs a finalizer
-        if not lock.acquire(seconds != 0, timeout=seconds or -1):
-            return False
+        held = False
         try:
+            if not lock.acquire(seconds != 0, timeout=seconds or -1):
+                return False
+            held = True
             self._resolver = threading.get_ident()
             if self._state in _DELIVERED and again:
                 self._notify_again()
@@ -50,8 +52,9 @@ class SharedFuture(concurrent.futures.Future[S]):
                     self.set_result(cast("S", outcome))
         finally:
             self._resolver = None
-            lock.release()
-            while is_inside() and not was_inside:  # after an exception at the end of a `with` in the base class
+            if held:
+                lock.release()
+            while is_inside() and not was_inside:  # after an exception next to the acquisition or a release
                 lock.release()
         try:
             self._invoke_callbacks()
@@ -59,6 +62,13 @@ class SharedFuture(concurrent.futures.Future[S]):
             while is_inside() and not was_inside:  # as above
                 lock.release()
         return True
+
+    def unlock(self) -> None:
+        """Release the lock if this thread holds it, because an exception has interrupted it before the release."""
+        lock: Any = self._condition
+        while lock._is_owned():  # noqa: SLF001 - as the class Condition uses it
+            self._resolver = None
+            lock.release()
 
     def _notify_again(self) -> None:
         """Notify the threads that wait, which the first attempt may not have come to; holds the lock."""

@@ -231,14 +231,22 @@ def without_own_frames(error: BaseException) -> BaseException:
     return error.with_traceback(trace)
 
 
-def check_batch_function(function: object, *, overridden: bool) -> None:
-    """Raise OptionError unless there is one batch function: `function`, or the method, if it is overridden."""
+def check_batch_function(function: object, method: object, executor: object, *, overridden: bool) -> bool:
+    """Return True if the batch function is async: `function`, or the method, if it is overridden.
+
+    Raises OptionError if there is none, or both, or if an async one would get an executor.
+    """
     if (function is not None) == overridden:
         msg = "No batch function: pass one to the constructor or override process_batch (not both)"
         raise OptionError(msg)
     if not (overridden or callable(function)):
         msg = f"process_batch must be a function of a list of items, not {function!r}"
         raise OptionError(msg)
+    runs_on_a_loop = is_async(method if overridden else function)
+    if runs_on_a_loop and executor is not None:
+        msg = "an async process_batch runs on an event loop: give no executor, or a sync function"
+        raise OptionError(msg)
+    return runs_on_a_loop
 
 
 def is_async(function: object) -> bool:

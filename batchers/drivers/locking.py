@@ -256,6 +256,8 @@ class LockedCore(ABC, Generic[T, S]):
                 return
         if settled:
             self._undelivered[id(settled)] = settled, None
+        self.core.ended = ()
+        self.core.inconsistent = False
         self._next_wakeup = inf
         self._planned += 1
         self._plan_wakeup()

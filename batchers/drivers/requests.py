@@ -32,21 +32,21 @@ class RequestFactory(Generic[T]):
         self._orphaned = orphaned
         self._timeout = options.chosen_policy.default_timeout if options.timeout is None else options.timeout
         # True if a call without a timeout needs no callback, no deadline and no check but that of its priority.
-        callbacks = (options.convert, options.group_by, options.cost)
-        self.plain = callbacks == (None, None, None) and self._timeout is None and not orphaned
+        callbacks = (options.convert, options.group_by, options.cost, options.length)
+        self.plain = callbacks == (None,) * 4 and self._timeout is None and not orphaned
 
     def make(self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None) -> Request[T]:
-        """Call `convert`, `group_by` and `cost`, check the arguments, and return a request to offer.
+        """Call `convert`, `group_by`, `cost` and `length`, check the arguments, and return a request to offer.
 
         `timeout` is in seconds; None selects the default of the batcher or of its policy.
 
         The method raises these errors:
 
         - OptionError: `timeout` is NaN, `priority` is not an int, or `convert` or `group_by` is an async function.
-        - ItemCostError: the cost of the item is out of range.
+        - ItemCostError: the cost or length of the item is out of range.
         - TypeError: the group cannot be hashed.
         - BatcherError: this process is the child of a fork, and the executor belongs to the parent.
-        - Any error of `convert`, `group_by` or `cost`.
+        - Any error of `convert`, `group_by`, `cost` or `length`.
         """
         if self._orphaned:
             msg = "this process was forked, and the executor's workers stayed in the parent: make a new batcher"
@@ -74,7 +74,7 @@ class RequestFactory(Generic[T]):
             group = options.group_by(item)
             _refuse_coroutine("group_by", group)
             _check_hashable(group)  # raises its TypeError here, in the caller
-        cost = 0.0 if options.cost is None else options.cost_of(item)
+        cost = 0.0 if options.cost is None and options.length is None else options.cost_of(item)
         return Request(item, group, rank, cost, deadline, future, loop)
 
 

@@ -15,12 +15,13 @@ from math import inf
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 Reason: TypeAlias = Literal[
-    "full", "cost", "idle_slot", "window", "cohort", "spacing", "deadline", "drain", "bisect"
+    "full", "cost", "length", "idle_slot", "window", "cohort", "spacing", "deadline", "drain", "bisect"
 ]
 """The reason for the dispatch of a batch.
 
 full        the batch has `max_batch_size` items, or the most that the rule allows
 cost        the batch has reached `max_batch_cost`
+length      the other items that waited are so much longer or shorter that another batch is faster for them
 idle_slot   a slot was free and nothing held the batch
 window      the hold of a window ended
 cohort      the hold for callers that were expected to return soon ended

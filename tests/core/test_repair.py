@@ -29,8 +29,9 @@ class Interrupt(BaseException):
 class Striker:
     """It raises an exception at one line of the core, counted from the beginning of an event."""
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, error: type[BaseException] = Interrupt) -> None:
         self.left = line
+        self.error = error
         self.struck = False
 
     def __enter__(self) -> None:
@@ -46,7 +47,7 @@ class Striker:
             self.left -= 1
             if self.left < 0 and not self.struck:
                 self.struck = True
-                raise Interrupt
+                raise self.error
         return self._trace
 
 
@@ -115,7 +116,7 @@ class Driven:
             settled = self.core.finish(batch, verdict, self.now)
         except Interrupt:
             self.core.inconsistent = True
-            self.settle(self.core.repair())
+            self.repair()
             self.settle(self.core.finish(batch, verdict, self.now))
             raise
         finally:
@@ -126,6 +127,7 @@ class Driven:
         """Do what the next event does first."""
         if self.core.inconsistent:
             self.settle(self.core.repair())
+            self.core.inconsistent = False
 
     def end(self) -> None:
         """Serve all, and check that each request has its outcome."""
@@ -278,6 +280,42 @@ def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> Non
         if not striker.struck:
             break
     assert line > 5
+
+
+@pytest.mark.parametrize("make", [two_groups, learning, leaving, some_expire])
+@pytest.mark.parametrize("error", [Interrupt, RecursionError, MemoryError])
+def test_an_exception_at_any_line_of_the_repair(error: type[BaseException], make: Callable[[], Driven]) -> None:
+    """The next repair finds all requests, and those whose group cannot be compared any more have their error."""
+
+    class Fickle:
+        broken = False
+
+        def __hash__(self) -> int:
+            if Fickle.broken:
+                msg = "no hash any more"
+                raise ValueError(msg)
+            return 1
+
+    for line in range(2000):
+        driven = make()
+        Fickle.broken = False
+        driven.offer(Request(100, Fickle()))
+        fickle = driven.requests[-1]
+        Fickle.broken = True
+        driven.core.inconsistent = True
+        striker = Striker(line, error)
+        try:
+            with striker:
+                driven.repair()
+        except error:
+            driven.repair()
+        outcome = driven.outcomes[id(fickle)]
+        assert isinstance(outcome, Err)
+        assert "no hash any more" in str(outcome.error)
+        driven.end()
+        if not striker.struck:
+            break
+    assert line > 50
 
 
 def test_the_last_caller_leaves_at_any_line() -> None:
