@@ -47,6 +47,8 @@ from .peers.http import measure as measure_server
 from .policies import plan as policies_plan
 from .policies.closed_loop import LoopResult
 from .policies.closed_loop import measure as measure_loop
+from .policies.lengths import LengthsResult
+from .policies.lengths import measure as measure_lengths
 from .policies.simulated import SimulatedResult
 from .policies.simulated import measure as measure_case
 from .results import Result, ResultFileError, read, write
@@ -110,6 +112,10 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         Measurement(name, SimulatedResult, SIMULATION, partial(measure_case, case), _is_whole("case", case))
         for name, case in policies_plan.cases(scale).items()
     ]
+    lengths = [
+        Measurement(name, LengthsResult, SIMULATION, partial(measure_lengths, case), _is_whole("case", case))
+        for name, case in policies_plan.lengths(scale).items()
+    ]
     loops = [
         Measurement(name, LoopResult, loop.estimate, partial(measure_loop, loop, port), _is_whole("loop", loop))
         for name, loop in policies_plan.loops(scale).items()
@@ -140,7 +146,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
             _is_whole("repeats", repeats),
         )
     ]
-    return [*load, *latency, *micro, *peers, *simulated, *loops, *faults, *starts]
+    return [*load, *latency, *micro, *peers, *simulated, *lengths, *loops, *faults, *starts]
 
 
 def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:

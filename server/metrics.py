@@ -33,6 +33,9 @@ class BatcherCollector(Collector):
         for reason, number in stats.reasons.items():
             batches.add_metric([reason], number)
         yield batches
+        yield GaugeMetricFamily(
+            "batcher_padding", "Share of padding in the lengths of all items.", value=stats.padding
+        )
         yield CounterMetricFamily("batcher_failed_batches", "Batches that failed.", value=stats.failed_batches)
         yield GaugeMetricFamily("batcher_queued_items", "Items that wait.", value=stats.queued)
         yield GaugeMetricFamily("batcher_running_items", "Items in running batches.", value=stats.running)

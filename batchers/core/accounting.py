@@ -33,6 +33,7 @@ class Accounting:
     __slots__ = (
         *("completed", "failed", "cancelled", "expired", "stopped", "rejected", "failed_batches"),
         *("drain", "_batches", "_batch_size", "_queue_wait", "_service_time", "_dispatches", "_reasons"),
+        *("_length", "_padded"),
     )
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class Accounting:
         self._service_time = Histogram(TIME_BOUNDS)
         self._dispatches: deque[tuple[_Start, list[float]]] = deque(maxlen=DISPATCHES_KEPT)
         self._reasons: dict[Reason, int] = dict.fromkeys(REASONS, 0)
+        self._length = self._padded = 0.0  # of all items, and of all items padded to the longest of their batches
 
     def taken(self, requests: Sequence[Request[Any]], now: float) -> None:
         """Record the queue wait of requests that leave the queue for their first batch."""
@@ -67,6 +69,11 @@ class Accounting:
         # A plain tuple, because few programs ask for dispatches: `dispatches` makes the named ones.
         start = (now, len(requests), reason, now - requests[0].arrived, queued, in_flight)
         self._dispatches.append((start, batch.took))
+
+    def padded(self, lengths: Sequence[float]) -> None:
+        """Record the lengths of the items of a batch that has started."""
+        self._length += sum(lengths)
+        self._padded += len(lengths) * max(lengths)
 
     def ended(self, batch: Batch[Any], now: float) -> None:
         """Record the end of a batch: its service time and its contribution to the drain rate."""
@@ -105,4 +112,5 @@ class Accounting:
             reasons=dict(self._reasons),
             concurrency=slots if slots < sys.maxsize else -1,
             failed_batches=self.failed_batches,
+            padding=1 - self._length / self._padded if self._padded else 0.0,
         )

@@ -15,9 +15,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Hashable, Iterable
-from itertools import chain
 from math import inf
-from typing import TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from batchers.policies.lengths import LengthModel, Lengths, class_of
 
@@ -51,24 +50,91 @@ class LengthLevel(Level[T]):
         self.counts[number] += 1
         self.lengths.changed()
 
-    def remove(self, requests: Iterable[Request[T]]) -> None:
-        """Remove requests from their classes; their state must already differ from QUEUED."""
-        for request in requests:
-            number = class_of(request.cost)
-            self.counts[number] -= 1
-            self.stale += 1
-            found = self.by_class[number]
-            while found and found[0].state != QUEUED:
-                found.popleft()
-                self.stale -= 1
-            if not self.counts[number]:
-                del self.by_class[number], self.counts[number]
-                del self.numbers[bisect_left(self.numbers, number)]
-            self.lengths.changed()
+    def remove(self, request: Request[T]) -> None:
+        """Remove a request from its class; its state must already differ from QUEUED."""
+        number = class_of(request.cost)
+        self.stale += 1
+        found = self.by_class[number]
+        while found and found[0].state != QUEUED:
+            found.popleft()
+            self.stale -= 1
+        self._subtract(number, 1)
         if self.stale > MIN_TOMBSTONES and self.stale > sum(self.counts.values()):
             for number, found in self.by_class.items():
                 self.by_class[number] = deque(request for request in found if request.state == QUEUED)
             self.stale = 0
+
+    def pick(self, batch: _Next[T], numbers: Iterable[int]) -> None:
+        """Move requests of these classes, in this order, into a batch as far as they fit.
+
+        In a class the oldest goes first.
+        """
+        taken, most = batch.taken, batch.most
+        for number in numbers:
+            if len(taken) >= most:
+                break
+            found, before = self.by_class[number], len(taken)
+            while found and len(taken) < most:
+                request = found[0]
+                if request.state != QUEUED:
+                    self.stale -= 1
+                elif batch.fits(request.cost):
+                    taken.append(request)
+                    request.state = RUNNING  # a tombstone in `requests`
+                else:
+                    break
+                found.popleft()
+            if len(taken) > before:
+                self._subtract(number, len(taken) - before)
+                self.dead += len(taken) - before
+
+    def pick_in_order(self, batch: _Next[T]) -> bool:
+        """Move requests into a batch, oldest first; return False at the first one that does not fit."""
+        taken = batch.taken
+        for request in self.requests:
+            if request.state == QUEUED:
+                if len(taken) >= batch.most or not batch.fits(request.cost):
+                    return False
+                taken.append(request)
+                request.state = RUNNING
+                self.dead += 1
+                self.remove(request)
+        return True
+
+    def _subtract(self, number: int, count: int) -> None:
+        """Subtract requests from the count of a class, and drop an empty class."""
+        self.lengths.changed(count)
+        self.counts[number] -= count
+        if not self.counts[number]:
+            self.stale -= len(self.by_class.pop(number))
+            del self.counts[number], self.numbers[bisect_left(self.numbers, number)]
+
+
+class _Next(Generic[T]):
+    """The next batch, while it is formed: its limits, and its longest length."""
+
+    __slots__ = ("_most_cost", "limit", "longest", "most", "taken")
+
+    def __init__(self, taken: list[Request[T]], most: int, most_cost: float) -> None:
+        self.taken = taken
+        self.most = most
+        self._most_cost = most_cost
+        self.longest = 0.0
+        self.limit = inf  # no longer item is added
+
+    def fits(self, length: float) -> bool:
+        """Return True if an item of this length may be added, and note it as the longest if it is."""
+        if length <= self.longest:
+            return self._most_cost == inf or (len(self.taken) + 1) * self.longest <= self._most_cost
+        if length > self.limit or (len(self.taken) + 1) * length > self._most_cost:
+            return False
+        self.longest = length
+        return True
+
+    @property
+    def room(self) -> float:
+        """The most items that the batch could have, with its longest one."""
+        return self.most if not self.longest else min(self.most, self._most_cost // self.longest)
 
 
 class LengthQueue(GroupQueue[T]):
@@ -93,7 +159,7 @@ class LengthQueue(GroupQueue[T]):
 
     def remove(self, request: Request[T]) -> None:
         """Turn a request into a tombstone; its state must already differ from QUEUED."""
-        cast("LengthLevel[T]", request.level).remove((request,))
+        cast("LengthLevel[T]", request.level).remove(request)
         super().remove(request)
 
     def take(self, taken: list[Request[T]]) -> None:
@@ -102,59 +168,31 @@ class LengthQueue(GroupQueue[T]):
         Requests of lower priorities fill up the batch only where they do not make it longer.
         """
         head = self.head()
-        level = cast("LengthLevel[T]", head.level)
-        chosen = level.lengths.choose(class_of(head.cost), level.numbers, level.counts, self.most, self._most_cost)
-        lowest, highest = chosen or (-inf, inf)
-        longest = head.cost
-        taken.append(head)
-        found = level.requests if chosen is None else _nearest_first(level, class_of(head.cost), lowest, highest)
-        longest = self._fill(taken, found, longest, inf, in_order=chosen is None)
-        for other in sorted(self.levels.values(), key=lambda each: -each.priority):
-            if other is not level:
-                number = class_of(longest)
-                shorter = _nearest_first(cast("LengthLevel[T]", other), number, lowest, number)
-                self._fill(taken, other.requests if chosen is None else shorter, longest, longest, in_order=False)
-        limit = self.most if self._most_cost == inf or not longest else min(self.most, self._most_cost // longest)
-        self.by_length = chosen is not None and len(taken) < min(limit, self.size)
-        self._leave(taken)
-
-    def _fill(
-        self, taken: list[Request[T]], found: Iterable[Request[T]], longest: float, limit: float, *, in_order: bool
-    ) -> float:
-        """Append what fits to `taken`, up to the length `limit`; return the longest length.
-
-        `in_order`: end before the first request that does not fit.
-        """
-        head, most, most_cost = taken[0], self.most, self._most_cost
-        for request in found:
-            if len(taken) >= most:
-                break
-            if request.state != QUEUED or request is head:
+        level, number = cast("LengthLevel[T]", head.level), class_of(head.cost)
+        chosen = level.lengths.choose(number, level.numbers, level.counts, self.most, self._most_cost)
+        batch, size = _Next(taken, self.most, self._most_cost), self.size
+        for other in self._by_rank():
+            if not other.numbers:
                 continue
-            length = max(longest, request.cost)
-            if length <= limit and (len(taken) + 1) * length <= most_cost:
-                taken.append(request)
-                longest = length
-            elif in_order:
+            if other is not level:  # a lower priority: that of the head is the highest
+                batch.limit, number = batch.longest, class_of(batch.longest)
+            if chosen is not None:
+                other.pick(batch, _nearest_first(other.numbers, number, *chosen))
+            elif not other.pick_in_order(batch):
                 break
-        return longest
-
-    def _leave(self, taken: list[Request[T]]) -> None:
-        """Remove the requests of the next batch from all places."""
+        self.by_length = chosen is not None and len(taken) < min(batch.room, size)
         self._subtract(len(taken), sum(request.cost for request in taken))
-        for request in taken:
-            request.state = RUNNING  # so that it is a tombstone wherever it is
-        for level in dict.fromkeys(request.level for request in taken):
-            mine = [request for request in taken if request.level is level]
-            cast("LengthLevel[T]", level).remove(mine)
-            level.dead += len(mine)
-            self._compact(level)
+        for changed in {id(request.level): request.level for request in taken}.values():
+            self._compact(changed)
+
+    def _by_rank(self) -> list[LengthLevel[T]]:
+        """Return the levels, highest priority first."""
+        levels = cast("Iterable[LengthLevel[T]]", self.levels.values())
+        return sorted(levels, key=lambda level: -level.priority) if self.only is None else list(levels)
 
 
-def _nearest_first(level: LengthLevel[T], number: int, lowest: float, highest: float) -> Iterable[Request[T]]:
-    """Return the requests of these classes: those of class `number`, then shorter, then longer ones."""
-    numbers = level.numbers
+def _nearest_first(numbers: list[int], number: int, lowest: float, highest: float) -> list[int]:
+    """Return the classes from `lowest` to `highest`: `number`, then those below, then those above."""
     first, last = bisect_left(numbers, lowest), bisect_right(numbers, highest)
     middle = min(max(bisect_right(numbers, number), first), last)
-    order = numbers[first:middle][::-1] + numbers[middle:last]
-    return chain.from_iterable(level.by_class[each] for each in order)
+    return numbers[first:middle][::-1] + numbers[middle:last]

@@ -270,6 +270,8 @@ class Core(Endings[T, S]):
             self._speed_up.started(batch, len(requests), now)
         self._in_transition = []
         self._accounting.started(batch, reason, self.queued, len(self._in_flight))
+        if self._model is not None:
+            self._accounting.padded([request.cost for request in requests])
         self.inconsistent = False
         return Run(batch)
 

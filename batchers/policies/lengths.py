@@ -25,9 +25,9 @@ longer. If lengths turn out not to matter, items enter batches in the order of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor, inf, log2
+from math import floor, inf, log2, sqrt
 
-from .cost_model import KEPT, SKIPPED
+from .cost_model import KEPT, SHIFT_BATCHES, SHIFT_SIGMAS, SKIPPED
 
 CLASSES = 16
 """Classes of lengths for each doubling. The longest item of a class is at most 4.5 % longer than the shortest."""
@@ -43,6 +43,9 @@ RENEWED = 8
 
 LITTLE = 0.02
 """The share of the time of a batch below which padding does not matter."""
+
+SHIFT = 0.25
+"""Relative errors up to this are no shift: the model need not be a line."""
 
 LEARNED = 3
 """Batches after which the model is used."""
@@ -71,12 +74,14 @@ class LengthModel:
         Seconds that each unit of length adds, of each item and its padding; 0 or more.
     """
 
-    __slots__ = ("_moments", "_seen", "_targets", "a", "b", "d")
+    __slots__ = ("_moments", "_off", "_seen", "_targets", "_variance", "a", "b", "d")
 
     def __init__(self) -> None:
         """Initialise without observations."""
         self.a = self.b = self.d = 0.0
         self._seen = 0
+        self._off = 0  # batches in a row far off the prediction; negative: faster
+        self._variance = 0.0  # of the relative errors
         self._moments = [0.0] * 6  # of (1, n, n * longest): 11, 1n, 1m, nn, nm, mm
         self._targets = [0.0] * 3  # of the same with the time
 
@@ -94,11 +99,26 @@ class LengthModel:
         self._seen += 1
         if self._seen <= SKIPPED or seconds <= 0:
             return
+        if self.known:
+            self._judge(seconds / self.predict(size, longest) - 1)
         one, each, padded = 1 / seconds, size / seconds, size * longest / seconds
         found = (one * one, one * each, one * padded, each * each, each * padded, padded * padded)
         self._moments = [KEPT * old + new for old, new in zip(self._moments, found, strict=True)]
         self._targets = [KEPT * old + new for old, new in zip(self._targets, (one, each, padded), strict=True)]
         self._solve()
+
+    def _judge(self, error: float) -> None:
+        """Learn from the relative error of a prediction; begin again after a shift of the level."""
+        if abs(error) > SHIFT_SIGMAS * sqrt(self._variance) and abs(error) > SHIFT:
+            self._off = max(self._off, 0) + 1 if error > 0 else min(self._off, 0) - 1
+        else:
+            self._off = 0
+        if abs(self._off) >= SHIFT_BATCHES:
+            self._seen, self._off, self._variance = SKIPPED + 1, 0, 0.0
+            self._moments, self._targets = [0.0] * 6, [0.0] * 3
+            return
+        square = error * error
+        self._variance += (1 - KEPT) * (min(square, 25 * self._variance or square) - self._variance)
 
     def _solve(self) -> None:
         """Solve the normal equations; a coefficient that would be negative is 0."""
@@ -142,13 +162,14 @@ def _solved(matrix: list[list[float]], vector: list[float]) -> list[float]:
 class Lengths:
     """The choice of the items that share a batch, for items that wait together. `model` may be shared."""
 
-    __slots__ = ("_bounds", "_left", "model")
+    __slots__ = ("_bounds", "_left", "_tolerance", "model")
 
     def __init__(self, model: LengthModel) -> None:
         """Initialise without a division."""
         self.model = model
         self._bounds: list[int] = []  # the highest class of each run, ascending
         self._left = 0  # items that may come or go before the division is sought again
+        self._tolerance = 1.0  # padding that a merger of classes may add, in units of length
 
     def changed(self, count: int = 1) -> None:
         """Note that so many items have come or gone."""
@@ -192,15 +213,19 @@ class Lengths:
     def _divide(self, numbers: Sequence[int], counts: Mapping[int, int], most: int, most_cost: float) -> list[int]:
         """Return the highest class of each run of the division that takes the least time."""
         a, d = self.model.a, self.model.d
-        highest, amounts = _merged(numbers, counts)
+        self._tolerance /= 2
+        highest, amounts = _merged(numbers, counts, self._tolerance)
+        while len(highest) > CANDIDATES:
+            self._tolerance *= 2
+            highest, amounts = _merged(numbers, counts, self._tolerance)
         best, start = [0.0], [0]
         for end in range(1, len(highest) + 1):
             longest = longest_of(highest[end - 1])
-            batch = min(most, max(most_cost // longest, 1)) if longest > 0 else most
+            batch = most if most_cost == inf or not longest else min(most, max(int(most_cost / longest), 1))
             items, least, first = 0, inf, 0
             for begin in range(end - 1, -1, -1):
                 items += amounts[begin]
-                time = best[begin] + a * ceil(items / batch) + d * items * longest
+                time = best[begin] - a * (-items // batch) + d * longest * items  # -(-x // y) rounds up
                 if time < least:
                     least, first = time, begin
             best.append(least)
@@ -213,21 +238,21 @@ class Lengths:
         return bounds[::-1]
 
 
-def _merged(numbers: Sequence[int], counts: Mapping[int, int]) -> tuple[list[int], list[int]]:
-    """Return at most `CANDIDATES` groups of neighbouring classes: the highest class and the items of each.
+def _merged(numbers: Sequence[int], counts: Mapping[int, int], tolerance: float) -> tuple[list[int], list[int]]:
+    """Return groups of neighbouring classes: the highest class and the items of each.
 
-    The classes are merged whose merger adds the least padding.
+    A group is as large as possible without more than `tolerance` additional padding, in units of length.
     """
-    highest, amounts = list(numbers), [counts[number] for number in numbers]
-    if len(highest) > CANDIDATES:
-        tops = [longest_of(number) for number in highest]
-        added = [amounts[i] * (tops[i + 1] - tops[i]) for i in range(len(tops) - 1)]
-        while len(highest) > CANDIDATES:
-            i = added.index(min(added))
-            amounts[i + 1] += amounts[i]
-            del highest[i], amounts[i], tops[i], added[i]
-            if i:
-                added[i - 1] = amounts[i - 1] * (tops[i] - tops[i - 1])
-            if i < len(added):
-                added[i] = amounts[i] * (tops[i + 1] - tops[i])
+    highest, amounts = [numbers[0]], [counts[numbers[0]]]
+    top, added = longest_of(numbers[0]), 0.0
+    for number in numbers[1:]:
+        old, top = top, longest_of(number)
+        added += amounts[-1] * (top - old)
+        if added <= tolerance:
+            highest[-1] = number
+            amounts[-1] += counts[number]
+        else:
+            highest.append(number)
+            amounts.append(counts[number])
+            added = 0.0
     return highest, amounts

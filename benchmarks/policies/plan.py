@@ -12,6 +12,7 @@ from benchmarks.theory.bounds import Line
 from benchmarks.theory.command import Case
 
 from .closed_loop import POLICIES, Loop
+from .lengths import LengthsCase
 
 LINES = {
     "original": Line(0.01099, 0.00001, 200),
@@ -83,6 +84,24 @@ def _poisson(line: Line, rate: int, items: float) -> Case:
 
 def _case(line: Line, source: str, items: float) -> Case:
     return Case(source=source, a=line.a, b=line.b, most=line.most, items=int(items))
+
+
+PADDED = {"a 6, b 0.55": (0.006, 0.00055), "a 11, b 0.05": (0.011, 0.00005), "a 2, b 0.02": (0.002, 0.00002)}
+"""Seconds of a call, and of each unit of length, of models that pad, named in ms."""
+
+
+def lengths(scale: Scale) -> dict[str, LengthsCase]:
+    """Return the cases with items of different lengths, by their names. Quick ones are few and short."""
+    quick = scale == "quick"
+    found = {}
+    for place, (a, b) in enumerate(PADDED.values()):
+        for clients in (32,) if quick else (8, 32, 128):
+            case = LengthsCase(a=a, b=b, kind="clients", load=clients, items=2000 if quick else 10_000)
+            found[f"policies/lengths-{place}-clients-{clients}"] = case
+        for load in (0.9,) if quick else (0.5, 0.9, 1.3):
+            case = LengthsCase(a=a, b=b, kind="poisson", load=load, items=2000 if quick else 10_000)
+            found[f"policies/lengths-{place}-poisson-{load}"] = case
+    return found
 
 
 def rates(scale: Scale) -> dict[str, Rate]:

@@ -13,7 +13,8 @@ from benchmarks.latency.result import pooled
 from benchmarks.latency.run import RateResult
 from benchmarks.load.run import Backend
 from benchmarks.policies.closed_loop import CONNECTIONS, MOST, LoopResult, LoopRun
-from benchmarks.policies.plan import LINES, cases, loops, rates
+from benchmarks.policies.lengths import CLAIRVOYANT, OURS, SIMPLE, LengthsResult, Served
+from benchmarks.policies.plan import LINES, PADDED, cases, lengths, loops, rates
 from benchmarks.policies.simulated import SimulatedResult
 from benchmarks.results import Result, read
 from benchmarks.scale import Scale
@@ -169,6 +170,35 @@ def overload_table(scale: Scale) -> str:
             ]
         )
     return table(head, rows, texts=1)
+
+
+def lengths_table(scale: Scale) -> str:
+    """Return the items of different lengths: each rule, and ours against the best simple one."""
+    head = ["a, b in ms", "load", *SIMPLE, OURS, CLAIRVOYANT, "against the best simple rule", "p99 against its"]
+    names = list(PADDED)
+    rows = []
+    for name, result in _present(lengths(scale), "policies/lengths-", scale, LengthsResult).items():
+        case, rules = result.measured.case, result.measured.rules
+        closed = case.kind == "clients"
+        best = min((rules[rule] for rule in SIMPLE), key=lambda each: -each.throughput if closed else each.mean)
+        ours = rules[OURS]
+        share = ours.throughput / best.throughput if closed else best.mean / ours.mean
+        rows.append(
+            [
+                *(names[int(name.partition("-")[0])], f"{case.load:g}" + (" clients" if closed else "")),
+                *(_rate_or_means(rules[rule], closed=closed) for rule in (*SIMPLE, OURS, CLAIRVOYANT)),
+                *(f"{share:.2f}", f"{ours.p99 / best.p99:.2f}" if best.kept_up else ""),
+            ]
+        )
+    return table(head, rows, texts=2)
+
+
+def _rate_or_means(served: Served, *, closed: bool) -> str:
+    if closed:
+        return f"{served.throughput:.0f}"
+    if not served.kept_up:
+        return "does not keep up"
+    return f"{1000 * served.mean:.0f}, {1000 * served.p99:.0f}"
 
 
 def real_open_table(scale: Scale) -> str:

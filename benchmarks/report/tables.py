@@ -65,6 +65,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "policies-closed": policy_tables.closed_table,
     "policies-devices": policy_tables.devices_table,
     "policies-overload": policy_tables.overload_table,
+    "policies-lengths": policy_tables.lengths_table,
     "policies-real-open": policy_tables.real_open_table,
     "policies-real-closed": policy_tables.real_closed_table,
     "faults": fault_tables.fault_table,
