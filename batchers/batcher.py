@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from abc import ABC
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
-from types import TracebackType
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
 
 from .core.decisions import Dispatch
@@ -101,6 +100,7 @@ class Batcher(ABC, Generic[T, S]):
         cost: Callable[[T], float] | None = None,
         max_batch_cost: float | None = None,
         length: Callable[[T], float] | None = None,
+        batch_sizes: Sequence[int] | None = None,
         on_error: OnError = "fail",
         cancel_abandoned: bool = False,
         executor: Executor | Callable[[], Executor] | None = None,
@@ -113,7 +113,8 @@ class Batcher(ABC, Generic[T, S]):
         if driver_type is None:
             msg = f"{type(self).__name__} has no way to wait: derive it from ThreadingBatcher or AsyncioBatcher"
             raise TypeError(msg)
-        options = Options(
+        options = Options.of(
+            process_batch or type(self).process_batch,
             max_batch_size=max_batch_size,
             max_queue_time=max_queue_time,
             policy=policy,
@@ -126,6 +127,7 @@ class Batcher(ABC, Generic[T, S]):
             cost=cost,
             max_batch_cost=max_batch_cost,
             length=length,
+            batch_sizes=batch_sizes,
             on_error=on_error,
             cancel_abandoned=cancel_abandoned,
             executor=executor,
@@ -364,9 +366,7 @@ class Batcher(ABC, Generic[T, S]):
         self.__batchers_driver.start(running_loop())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Serve the accepted items, then close the batcher."""
         self.close()
 
@@ -375,9 +375,7 @@ class Batcher(ABC, Generic[T, S]):
         self.__batchers_driver.start(asyncio.get_running_loop())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Serve the accepted items, then stop the batcher."""
         await self.stop()
 

@@ -5,6 +5,7 @@ It imports `errors` only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from operator import index
 from typing import SupportsFloat, SupportsIndex
@@ -66,3 +67,16 @@ def seconds(what: str, value: object) -> float:
         msg = f"{what} must be a finite number of seconds, 0 or more, not {value!r}"
         raise OptionError(msg)
     return number
+
+
+def as_sizes(value: object) -> tuple[int, ...] | None:
+    """Return the whole numbers of a sequence, each once, ascending; None if there is none, or one below 1."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        return None
+    sizes: set[int] = set()
+    for each in value:
+        size = as_int(each)
+        if size is None or size < 1:
+            return None
+        sizes.add(size)
+    return tuple(sorted(sizes)) or None

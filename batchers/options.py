@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from .checks import as_float, positive, whole_number
+from .checks import as_float, as_sizes, positive, whole_number
 from .errors import ItemCostError, OptionError
 from .policies.adaptive import Adaptive
 from .policies.base import Policy, Rule
 from .policies.greedy import Greedy
 from .policies.speed_up import LIMIT
 from .policies.window import Window
+
+DEFAULT_SIZE = 256
+"""Default of `max_batch_size`."""
 
 Concurrency: TypeAlias = int | Literal["auto"]
 OnError = Literal["fail", "bisect"]
@@ -36,6 +39,7 @@ class BatcherOptions(TypedDict, total=False):
     cost: Callable[[Any], float] | None
     max_batch_cost: float | None
     length: Callable[[Any], float] | None
+    batch_sizes: Sequence[int] | None
     on_error: OnError
     cancel_abandoned: bool
     executor: Executor | Callable[[], Executor] | None
@@ -88,6 +92,12 @@ class Options:
         on it, and puts items together that are fast together; see `policies/lengths.py`. Only the item that would
         be the first without `length` is sure to be in the next batch. Not together with `cost`. Default None: the
         items of a batch are in order. (Promises 3 and 10.)
+    batch_sizes
+        The sizes for which a model is compiled: whole numbers, 1 or more. If the items that wait are no such
+        number, the batch gets the next lower size, or all of them if they are more than half of the next higher
+        one. Then the function has to pad the batch, as `batchers.arrays.stacked` does. The largest is
+        `max_batch_size`.
+        Default None: batches of any size. (Promise 4.)
     on_error
         What happens after a batch has failed. "fail": all its items fail. "bisect": it is halved and run again,
         until the items that fail alone are found and the others have their results. That takes at most 2n - 1
@@ -107,7 +117,7 @@ class Options:
         Shown by `repr` and in the names of threads. Default None: the name of the class.
     """
 
-    max_batch_size: int = 256
+    max_batch_size: int = DEFAULT_SIZE
     max_queue_time: float | None = None
     policy: Policy | None = None
     concurrency: Concurrency = 1
@@ -119,6 +129,7 @@ class Options:
     cost: Callable[[Any], float] | None = None
     max_batch_cost: float | None = None
     length: Callable[[Any], float] | None = None
+    batch_sizes: Sequence[int] | None = None
     on_error: OnError = "fail"
     cancel_abandoned: bool = False
     executor: Executor | Callable[[], Executor] | None = None
@@ -141,6 +152,8 @@ class Options:
         _one_of("on_error", self.on_error, "fail", "bisect")
         _one_of("cancel_abandoned", self.cancel_abandoned, True, False)
         self._check_costs()
+        if self.batch_sizes is not None:
+            self._check_sizes(self.batch_sizes)
         if self.max_queue_time is not None:
             if self.policy is not None:
                 msg = "max_queue_time is short for policy=Window(...): give one of the two"
@@ -151,6 +164,17 @@ class Options:
                 msg = f"max_queue_time: {error}"
                 raise OptionError(msg) from None
 
+    def _check_sizes(self, given: object) -> None:
+        sizes = as_sizes(given)
+        if sizes is None:
+            msg = f"batch_sizes must be whole numbers, 1 or more, e.g. (1, 8, 32), not {given!r}"
+            raise OptionError(msg)
+        if self.max_batch_size not in {DEFAULT_SIZE, sizes[-1]}:
+            msg = f"the largest of batch_sizes, {sizes[-1]}, is max_batch_size: leave out {self.max_batch_size}"
+            raise OptionError(msg)
+        object.__setattr__(self, "batch_sizes", sizes)
+        self._set("max_batch_size", sizes[-1])
+
     def _check_costs(self) -> None:
         if self.length is not None and self.cost is not None:
             msg = "length is the cost of an item already: give length or cost, not both"
@@ -158,6 +182,17 @@ class Options:
         if self.length is None and (self.cost is None) != (self.max_batch_cost is None):
             msg = "cost and max_batch_cost need each other: give both or none"
             raise OptionError(msg)
+
+    @classmethod
+    def of(cls, function: object, **given: Any) -> Options:  # noqa: ANN401 - the options of each kind
+        """Return the options that were given, with those that come with a batch function (`batchers.arrays`)."""
+        own: dict[str, Any] = getattr(function, "batcher_options", {})
+        for option, value in own.items():
+            if given[option] is not None:
+                msg = f"{option} comes with the batch function, {function!r}: give it there or here, not twice"
+                raise OptionError(msg)
+            given[option] = value
+        return cls(**given)
 
     def _set(self, option: str, value: float | None) -> None:
         """Store a number as the int or float that it stands for; the class is frozen for everybody else."""

@@ -11,8 +11,9 @@ This module is pure.
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from itertools import islice
 from math import inf
 from typing import Generic, TypeVar
@@ -30,6 +31,18 @@ A request may skip RUNNING.
 
 MIN_TOMBSTONES = 16
 """Number of tombstones up to which a deque is never rebuilt: so few are not worth the work."""
+
+
+def fitting(count: int, sizes: Sequence[int]) -> int:
+    """Return how many of `count` waiting items make a batch, where a model is compiled for these sizes.
+
+    That is the largest size up to `count`; or all of them, to be padded, if they are more than half of the next
+    size, or fewer than the smallest one.
+    """
+    place = bisect_right(sizes, count)
+    if not place or (place < len(sizes) and 2 * count > sizes[place]):
+        return count
+    return sizes[place - 1]
 
 
 class Callers:
@@ -104,7 +117,7 @@ class GroupQueue(Generic[T]):
 
     __slots__ = (
         *("_by_age", "_by_priority", "_most_cost"),
-        *("levels", "only", "cost", "full", "group", "most", "owner", "size", "by_length"),
+        *("levels", "only", "cost", "full", "group", "most", "owner", "size", "by_length", "sizes"),
     )
 
     def __init__(
@@ -120,6 +133,7 @@ class GroupQueue(Generic[T]):
         self.size = 0
         self.cost = 0.0
         self.full = False  # the result of `fills` when the queue was last ranked
+        self.sizes: Sequence[int] = ()  # for which the model is compiled, ascending
         self.by_length = False  # True if lengths ended the last batch; see `LengthQueue`
         self.most = most
         self._most_cost = most_cost
@@ -210,6 +224,8 @@ class GroupQueue(Generic[T]):
         Each request is appended to the list before it leaves the queue, so that an interruption loses no request.
         """
         size = min(self.most, self.size)
+        if self.sizes:
+            size = fitting(size, self.sizes)
         only = self.only
         if only is not None and not only.dead and self._most_cost == inf:  # most batchers, most of the time
             taken.extend(islice(only.requests, size))

@@ -46,6 +46,7 @@ class Groups(Generic[T]):
 
     __slots__ = (
         *("_by_age", "_by_rank", "_full", "_hold", "_limits", "_model", "_only", "_owner", "_queues"),
+        "_sizes",
         "changing",
     )
 
@@ -58,6 +59,7 @@ class Groups(Generic[T]):
         most_cost = inf if options.max_batch_cost is None else options.max_batch_cost
         self._limits = (options.batch_limit, most_cost)
         self._hold = rule.hold
+        self._sizes = options.batch_sizes or ()
         self._owner = owner
         self._model = model
         self.changing = False  # stays True if an exception struck while a queue or level was added
@@ -187,6 +189,7 @@ class Groups(Generic[T]):
             queue = GroupQueue(group, self._owner, *self._limits)
         else:
             queue = LengthQueue(group, self._owner, *self._limits, self._model)
+        queue.sizes = self._sizes
         self._queues[group] = queue
         self.changing = True
         if self._only is None and len(self._queues) == 1:

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar, cast
 
 from batchers.policies.lengths import LengthModel, Lengths, class_of
 
-from .group_queue import MIN_TOMBSTONES, QUEUED, RUNNING, GroupQueue, Level, Request
+from .group_queue import MIN_TOMBSTONES, QUEUED, RUNNING, GroupQueue, Level, Request, fitting
 
 T = TypeVar("T")
 
@@ -170,7 +170,10 @@ class LengthQueue(GroupQueue[T]):
         head = self.head()
         level, number = cast("LengthLevel[T]", head.level), class_of(head.cost)
         chosen = level.lengths.choose(number, level.numbers, level.counts, self.most, self._most_cost)
-        batch, size = _Next(taken, self.most, self._most_cost), self.size
+        most, size = self.most, self.size
+        if self.sizes:
+            most = fitting(min(most, self._count(chosen)), self.sizes)
+        batch = _Next(taken, most, self._most_cost)
         for other in self._by_rank():
             if not other.numbers:
                 continue
@@ -184,6 +187,14 @@ class LengthQueue(GroupQueue[T]):
         self._subtract(len(taken), sum(request.cost for request in taken))
         for changed in {id(request.level): request.level for request in taken}.values():
             self._compact(changed)
+
+    def _count(self, chosen: tuple[float, float] | None) -> int:
+        """Return the number of waiting requests whose lengths may share the next batch."""
+        lowest, highest = chosen or (-inf, inf)
+        levels = cast("Iterable[LengthLevel[T]]", self.levels.values())
+        return sum(
+            count for level in levels for number, count in level.counts.items() if lowest <= number <= highest
+        )
 
     def _by_rank(self) -> list[LengthLevel[T]]:
         """Return the levels, highest priority first."""

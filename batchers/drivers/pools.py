@@ -49,7 +49,8 @@ class Pool:
         """
         executor = self._current()
         try:
-            future = executor.submit(invoke, batcher_id, function, items)
+            pack = getattr(function, "pack", None)  # of `batchers.arrays`: stacks the items when they are pickled
+            future = executor.submit(invoke, batcher_id, function, items if pack is None else pack(items))
         except BrokenExecutor as error:
             raise self._broke(executor, error) from error
         except RuntimeError as error:

@@ -124,6 +124,7 @@ class LengthModel:
         """Solve the normal equations; a coefficient that would be negative is 0."""
         moments = self._moments
         rows = (moments[0:3], (moments[1], moments[3], moments[4]), (moments[2], moments[4], moments[5]))
+        found: list[float] = []
         free = [place for place in range(3) if rows[place][place] > 0]
         while free:
             found = _solved([[rows[i][j] for j in free] for i in free], [self._targets[i] for i in free])

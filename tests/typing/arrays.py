@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchers import AsyncioBatcher, Batcher, ThreadingBatcher, batched, create_batcher
+from batchers.arrays import Padding, Stacked, rows, stacked
 
 Array = npt.NDArray[np.float32]
 
@@ -52,6 +53,32 @@ def predicted(rows: list[Array]) -> Array:
 async def predicted_async(rows: list[Array]) -> Array:
     """Decorate a coroutine function."""
     return np.stack(rows)
+
+
+async def embed(array: Array) -> Array:
+    """Take one array for all items."""
+    return array
+
+
+class StackedModel(AsyncioBatcher[Any, Any]):
+    """Stack a method."""
+
+    def __init__(self) -> None:
+        """Pass it on."""
+        super().__init__(stacked(self.embed, rows((10,), "float32")))
+
+    def embed(self, array: Array) -> Array:
+        """Take one array for all items."""
+        return array
+
+
+batched("asyncio", max_batch_size=8)(stacked(embed))
+assert_type(stacked(embed), Stacked)
+assert_type(stacked(np.sin, rows((3,), "float32"), batch_sizes=(1, 8)), Stacked)
+create_batcher("threading", stacked(np.sin, rows((3,), "float32")))
+create_batcher("asyncio", stacked(embed, {"ids": rows((None,), "int64")}, padding=Padding(to=8, mask=True)))
+StackedModel()
+stacked(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def one_value(items: list[int]) -> int:

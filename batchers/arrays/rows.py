@@ -1,10 +1,4 @@
-"""Rows of arrays: a converter that checks each item in its caller. Needs numpy (`pip install batchers[arrays]`).
-
-    batcher = create_batcher("asyncio", predict, convert=rows((10,), "float32"))
-
-`predict` then gets a list of arrays of this shape and dtype. What is no such array is the error of its caller, and
-never reaches a batch.
-"""
+"""Rows: a converter that checks each item in its caller, and makes it an array of one shape and dtype."""
 
 from __future__ import annotations
 
@@ -14,10 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .checks import as_int
-from .errors import OptionError, RowError
-
-__all__ = ["RowConverter", "RowError", "rows"]
+from batchers.checks import as_int
+from batchers.errors import OptionError, RowError
 
 Index: TypeAlias = tuple[int, ...]
 
