@@ -278,20 +278,20 @@ def recording(driver):
         return function(items)
     return record
 
-def rows(function, items):
+def _rows_of(function, items):
     found = function(list(items))
     return asyncio.run(found) if asyncio.iscoroutine(found) else found
 
-def check():
+def _check():
     assert called, "the example runs no batch"
     for function, items in called:
-        straight = rows(function, items)
+        straight = _rows_of(function, items)
         for n in range(min(len(items), 5)):
-            assert rows(function, items[n:] + items[:n]) == straight[n:] + straight[:n], function
-        assert rows(function, items[::-1]) == straight[::-1], function
+            assert _rows_of(function, items[n:] + items[:n]) == straight[n:] + straight[:n], function
+        assert _rows_of(function, items[::-1]) == straight[::-1], function
 
 Driver.process_batch = property(recording)
-atexit.register(check)
+atexit.register(_check)
 """
 
 
