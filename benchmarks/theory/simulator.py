@@ -6,7 +6,7 @@ The same seed gives the same result, bit by bit.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf, nan
@@ -88,17 +88,18 @@ class Clients:
 class Service:
     """How long batches take: `line`, with `jitter` (the standard deviation as a share, log-normal).
 
-    `speed_up` has s(1), s(2), ...: so much work k batches do together in a second. Without it, batches in flight
-    are independent.
+    `d`: seconds for each unit of length, of each item and its padding. `speed_up` has s(1), s(2), ...: so much
+    work k batches do together in a second. Without it, batches in flight are independent.
     """
 
     line: Line
     jitter: float = 0.0
     speed_up: tuple[float, ...] = ()
+    d: float = 0.0
 
-    def work(self, size: int, chance: random.Random) -> float:
+    def work(self, size: int, longest: float, chance: random.Random) -> float:
         """Return the seconds that a batch takes alone."""
-        seconds = self.line.tau(size)
+        seconds = self.line.tau(size) + self.d * size * longest
         if self.jitter:
             seconds *= chance.lognormvariate(-(self.jitter**2) / 2, self.jitter)
         return seconds
@@ -149,6 +150,7 @@ class _World:
     service: Service
     chance: random.Random
     deadline: float
+    lengths: Callable[[random.Random], float] | None = None
     now: float = 0.0
     running: list[_Running] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -177,7 +179,8 @@ class _World:
 
     def offer(self, number: int) -> bool:
         """Let a caller come; return whether it was let in."""
-        request = Request(number, deadline=self.now + self.deadline)
+        length = 0.0 if self.lengths is None else self.lengths(self.chance)
+        request = Request(number, cost=length, deadline=self.now + self.deadline)
         try:
             self.core.offer((request,), self.now)
         except (QueueFullError, DeadlineExceededError):
@@ -200,7 +203,8 @@ class _World:
         while self.core.due <= self.now:
             decision = self.core.decide(self.now)
             if isinstance(decision, Run):
-                work = self.service.work(len(decision.batch.requests), self.chance)
+                longest = max(request.cost for request in decision.batch.requests)
+                work = self.service.work(len(decision.batch.requests), longest, self.chance)
                 self.running.append(_Running(work, decision.batch))
                 oldest = min(request.arrived for request in decision.batch.requests)
                 self.longest_hold = max(self.longest_hold, self.now - max(oldest, self.free_since))
@@ -254,13 +258,16 @@ def simulate(
     items: int,
     seed: int = 1,
     deadline: float = inf,
+    lengths: Callable[[random.Random], float] | None = None,
     warm_up: float = 0.1,
 ) -> Simulated:
     """Run until so many callers have come; the first `warm_up` part of the time does not count.
 
-    `deadline`: seconds that each caller gives its call.
+    `deadline`: seconds that each caller gives its call. `lengths` returns the length of the next item, for a
+    service with `d` and the option `length`.
     """
-    world = _World(Core(options), service, random.Random(seed + 1), deadline)  # noqa: S311 - to be repeated
+    chance = random.Random(seed + 1)  # noqa: S311 - to be repeated
+    world = _World(Core(options), service, chance, deadline, lengths)
     callers = _Callers(source, random.Random(seed), items)  # noqa: S311
     start, mark = (0.0 if not warm_up else -inf), (0, 0.0, 0)
     while True:

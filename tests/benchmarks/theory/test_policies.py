@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchers import Adaptive, Greedy, Options, Policy, Window
+from benchmarks.policies.lengths import CLAIRVOYANT, OURS, SIMPLE, LengthsCase, length_of, measure
 from benchmarks.theory.bounds import Line, best_mean, closed_loop_bound, control_limit_mean, lower_bound
 from benchmarks.theory.simulator import Bursts, Clients, Poisson, Recorded, Service, Simulated, Source, simulate
 
@@ -154,3 +155,34 @@ def test_overload(load: float) -> None:
 
     assert found.goodput >= 0.99 * LINE.capacity
     assert found.p99 <= 0.05
+
+
+@pytest.mark.parametrize("policy", [Greedy(), Window(0.01), Adaptive()])
+def test_lengths(policy: Policy) -> None:
+    """With any policy the option `length` serves more items a second than the order of arrival; nobody is lost."""
+    service = Service(Line(0.006, 0.0, 32), d=0.00055)
+    found = {
+        name: simulate(
+            Options(policy=policy, max_batch_size=32, max_queue_size=-1, length=length),
+            service,
+            Clients(32),
+            items=1500,
+            lengths=length_of,
+            warm_up=0.0,
+        )
+        for name, length in (("order", None), ("length", float))
+    }
+    assert found["order"].items == found["length"].items == 1500
+    assert found["length"].throughput > 2 * found["order"].throughput
+    assert "length" in found["length"].reasons
+
+
+def test_rules_for_lengths() -> None:
+    """The library is nearly as good as the best simple rule, which knows a and b, and better than one by one."""
+    found = measure(LengthsCase(a=0.011, b=0.00005, kind="clients", load=32, items=1500)).rules
+    assert found[OURS].throughput > 0.9 * max(found[rule].throughput for rule in SIMPLE)
+    assert found[OURS].throughput > found["one by one"].throughput
+    assert found[CLAIRVOYANT].padding < found["in order"].padding
+    late = measure(LengthsCase(a=0.006, b=0.00055, kind="poisson", load=1.3, items=1500)).rules
+    assert not late["in order"].kept_up
+    assert late[OURS].kept_up
