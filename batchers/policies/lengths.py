@@ -10,13 +10,13 @@ Most models of text pad every item of a batch to its longest one. A batch of n i
 seconds. `LengthModel` learns a, b and d from the batches of one batcher. Batches in the order of arrival can be
 slower than no batches at all: a single long item makes all the others as long.
 
-The items that wait, sorted by length, can be divided into consecutive runs of a batch each. `Lengths` finds the
-division that takes the least time in total (dynamic programming), and the next batch is the run that contains the
+The items that wait, sorted by length, can be partitioned into consecutive runs of a batch each. `Lengths` finds the
+partition that takes the least time in total (dynamic programming), and the next batch is the run that contains the
 head: the item that would go first without lengths. So no item waits for ever. b does not matter for the choice,
 because each item pays it once.
 
 The choice costs little, because it works with classes of lengths instead of items: `CLASSES` for each doubling, at
-most `CANDIDATES` after neighbours are merged. A division is kept until one eighth of the items has changed.
+most `CANDIDATES` after neighbours are merged. A partition is kept until one eighth of the items has changed.
 
 Before the model knows anything, a batch contains the items that are at least half as long as the head, and not
 longer. If lengths turn out not to matter, items enter batches in the order of their arrival.
@@ -36,10 +36,10 @@ NO_LENGTH = -(1 << 20)
 """The class of items of length 0, below all others."""
 
 CANDIDATES = 16
-"""The largest number of classes among which a division is sought."""
+"""The largest number of classes among which a partition is sought."""
 
 RENEWED = 8
-"""A division is sought again when one of so many waiting items has come or gone."""
+"""A partition is sought again when one of so many waiting items has come or gone."""
 
 LITTLE = 0.02
 """The share of the time of a batch below which padding does not matter."""
@@ -166,10 +166,10 @@ class Lengths:
     __slots__ = ("_bounds", "_left", "_tolerance", "model")
 
     def __init__(self, model: LengthModel) -> None:
-        """Initialise without a division."""
+        """Initialise without a partition."""
         self.model = model
         self._bounds: list[int] = []  # the highest class of each run, ascending
-        self._left = 0  # items that may come or go before the division is sought again
+        self._left = 0  # items that may come or go before the partition is sought again
         self._tolerance = 1.0  # padding that a merger of classes may add, in units of length
 
     def changed(self, count: int = 1) -> None:
@@ -201,7 +201,7 @@ class Lengths:
             longest = longest_of(numbers[-1])
             padding = waiting * model.d * (longest - longest_of(numbers[0]))
             little = padding <= LITTLE * waiting * (model.b + model.d * longest) and most_cost == inf
-            self._bounds = [] if little else self._divide(numbers, counts, most, most_cost)
+            self._bounds = [] if little else self._partition(numbers, counts, most, most_cost)
         if not self._bounds:
             return None
         lowest: float = -inf
@@ -211,8 +211,8 @@ class Lengths:
             lowest = bound + 1
         return lowest, inf
 
-    def _divide(self, numbers: Sequence[int], counts: Mapping[int, int], most: int, most_cost: float) -> list[int]:
-        """Return the highest class of each run of the division that takes the least time."""
+    def _partition(self, numbers: Sequence[int], counts: Mapping[int, int], most: int, most_cost: float) -> list[int]:
+        """Return the highest class of each run of the partition that takes the least time."""
         a, d = self.model.a, self.model.d
         self._tolerance /= 2
         highest, amounts = _merged(numbers, counts, self._tolerance)

@@ -108,15 +108,15 @@ def test_short_and_long_items_part() -> None:
     st.sampled_from([1, 7, 32]),
     st.sampled_from([inf, 1000.0]),
 )
-def test_the_division_is_the_fastest(
+def test_the_partition_is_the_fastest(
     counts: dict[int, int], line: tuple[float, float], most: int, most_cost: float
 ) -> None:
-    """Of all divisions of the merged classes none takes less time; there are at most 16 of them."""
+    """Of all partitions of the merged classes none takes less time; there are at most 16 of them."""
     model = LengthModel()
     model.a, model.d = line
     numbers = sorted(counts)
     choice = Lengths(model)
-    bounds = choice._divide(numbers, counts, most, most_cost)
+    bounds = choice._partition(numbers, counts, most, most_cost)
     highest, amounts = lengths._merged(numbers, counts, choice._tolerance)
     assert len(highest) <= CANDIDATES
     assert sum(amounts) == sum(counts.values())
