@@ -10,10 +10,10 @@ Most models of text pad every item of a batch to its longest one. A batch of n i
 seconds. `LengthModel` learns a, b and d from the batches of one batcher. Batches in the order of arrival can be
 slower than no batches at all: a single long item makes all the others as long.
 
-The items that wait, sorted by length, can be partitioned into consecutive runs of a batch each. `Lengths` finds the
-partition that takes the least time in total (dynamic programming), and the next batch is the run that contains the
-head: the item that would go first without lengths. So no item waits for ever. b does not matter for the choice,
-because each item pays it once.
+The items that wait, sorted by length, can be partitioned into consecutive runs of a batch each. `Lengths` finds
+the partition that takes the least time in total (dynamic programming), and the next batch is the run that contains
+the head: the item that would go first without lengths. So no item waits for ever. b does not matter for the
+choice, because each item pays it once.
 
 The choice costs little, because it works with classes of lengths instead of items: `CLASSES` for each doubling, at
 most `CANDIDATES` after neighbours are merged. A partition is kept until one eighth of the items has changed.
@@ -211,7 +211,9 @@ class Lengths:
             lowest = bound + 1
         return lowest, inf
 
-    def _partition(self, numbers: Sequence[int], counts: Mapping[int, int], most: int, most_cost: float) -> list[int]:
+    def _partition(
+        self, numbers: Sequence[int], counts: Mapping[int, int], most: int, most_cost: float
+    ) -> list[int]:
         """Return the highest class of each run of the partition that takes the least time."""
         a, d = self.model.a, self.model.d
         self._tolerance /= 2
