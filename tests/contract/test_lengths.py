@@ -13,8 +13,15 @@ from tests.conftest import Make
 from tests.support.gate import Flavour, Gate
 
 
-@pytest.mark.parametrize("policy", [Greedy(), Window(0.001), Adaptive()])
-@pytest.mark.parametrize("options", [{}, {"group_by": lambda item: item % 3}, {"max_batch_cost": 200}])
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        (Greedy(), {}),
+        (Greedy(), {"group_by": lambda item: item % 3, "max_batch_cost": 200}),
+        (Window(0.001), {"group_by": lambda item: item % 3}),
+        (Adaptive(), {"max_batch_cost": 200}),
+    ],
+)
 async def test_everybody_gets_an_answer(
     make: Make, flavour: Flavour, policy: Policy, options: dict[str, Any]
 ) -> None:

@@ -112,7 +112,7 @@ def test_several_strikes(backend: str, flavour: Flavour) -> None:
     """They strike the repair of earlier damage, too: lines at random, most of them close together."""
     chance = random.Random(f"{backend} {flavour}")
     most = 100
-    for _ in range(300):
+    for _ in range(150):
         lines = [chance.randint(1, most)]
         for _ in range(chance.randint(1, 6)):
             lines.append(lines[-1] + chance.choice([1, 2, 3, 5, 8, chance.randint(1, 60)]))

@@ -57,7 +57,7 @@ def check(queue: LengthQueue[int], waiting: list[Request[int]]) -> None:
         assert level.dead == sum(each.state != QUEUED for each in level.requests)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_what_every_batch_keeps(data: st.DataObject) -> None:
     """The head is in it, the limits hold, lower priorities make it no longer, nobody is lost or taken twice."""

@@ -282,7 +282,7 @@ def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> Non
     assert line > 5
 
 
-@pytest.mark.parametrize("make", [two_groups, learning, leaving, some_expire])
+@pytest.mark.parametrize("make", [two_groups, some_expire])
 @pytest.mark.parametrize("error", [Interrupt, RecursionError, MemoryError])
 def test_an_exception_at_any_line_of_the_repair(error: type[BaseException], make: Callable[[], Driven]) -> None:
     """The next repair finds all requests, and those whose group cannot be compared any more have their error."""
