@@ -10,7 +10,7 @@ import pytest
 
 from batchers import Adaptive, Greedy, ItemCostError, OptionError, Policy, Window, create_batcher
 from tests.conftest import Make
-from tests.support.gate import Flavour, Gate
+from tests.support.gate import Flavour, Gate, until
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,15 @@ def test_options_that_exclude_each_other(backend: str) -> None:
         create_batcher(backend, list, length=3)  # type: ignore[arg-type]
 
 
-async def test_compiled_sizes_and_lengths(make: Make) -> None:
+async def test_compiled_sizes_and_lengths(make: Make, gate: Gate) -> None:
     """A batch by length has a compiled size, too, where enough items wait."""
-    sizes: list[int] = []
-
-    def process(items: list[int]) -> list[int]:
-        sizes.append(len(items))
-        return items
-
-    made = make(process, length=lambda item: item % 2 * 100 + 5, batch_sizes=(1, 4))
-    await asyncio.gather(*(made.process(item) for item in range(200)))
-    assert max(sizes) <= 4
-    assert sum(sizes) == 200
-    assert made.stats().reasons["length"] + made.stats().reasons["full"] > 0
+    made = make(gate.function("sync"), length=lambda item: item % 2 * 100 + 5, batch_sizes=(1, 4))
+    first = asyncio.create_task(made.process(0))
+    await until(lambda: gate.started == 1)
+    others = [asyncio.create_task(made.process(item)) for item in range(1, 101)]
+    await until(lambda: made.stats().queued == 100)
+    gate.open()
+    await asyncio.gather(first, *others)
+    assert {len(batch) for batch in gate.seen} <= {1, 3, 4}
+    assert sorted(item for batch in gate.seen for item in batch) == list(range(101))
+    assert made.stats().reasons["length"] + made.stats().reasons["full"] >= 100 // 4 - 2
