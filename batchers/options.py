@@ -185,8 +185,11 @@ class Options:
 
     @classmethod
     def of(cls, function: object, **given: Any) -> Options:  # noqa: ANN401 - the options of each kind
-        """Return the options that were given, with those that come with a batch function (`batchers.arrays`)."""
-        own: dict[str, Any] = getattr(function, "batcher_options", {})
+        """Return the options that were given, with those that come with a batch function (`batchers.arrays`).
+
+        The name of the attribute is one that no callable object of a user has by chance.
+        """
+        own: dict[str, Any] = getattr(function, "__batchers_options__", {})
         for option, value in own.items():
             if given[option] is not None:
                 msg = f"{option} comes with the batch function, {function!r}: give it there or here, not twice"

@@ -34,7 +34,7 @@ class BatcherCollector(Collector):
             batches.add_metric([reason], number)
         yield batches
         yield GaugeMetricFamily(
-            "batcher_padding", "Share of padding in the lengths of all items.", value=stats.padding
+            "batcher_padding_ratio", "Share of padding in the lengths of all items.", value=stats.padding
         )
         yield CounterMetricFamily("batcher_failed_batches", "Batches that failed.", value=stats.failed_batches)
         yield GaugeMetricFamily("batcher_queued_items", "Items that wait.", value=stats.queued)

@@ -116,7 +116,7 @@ class Stacked:
         return self._rows(self._model(*arguments), count)
 
     @property
-    def batcher_options(self) -> dict[str, Any]:
+    def __batchers_options__(self) -> dict[str, Any]:
         """The options of the batcher that come with this function."""
         options: dict[str, Any] = {}
         if self._convert is not None:
@@ -127,7 +127,7 @@ class Stacked:
             options["batch_sizes"] = self._sizes
         return options
 
-    def pack(self, batch: list[Any]) -> list[Any]:
+    def __batchers_pack__(self, batch: list[Any]) -> list[Any]:
         """Return the batch as a list that is stacked when it is pickled, for a pool of processes."""
         return _Packed(batch, self)
 

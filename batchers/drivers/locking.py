@@ -186,7 +186,10 @@ class LockedCore(ABC, Generic[T, S]):
         They are removed last, so that an exception from outside loses none; two deliveries are the same as one.
         """
         with self.lock:
-            key, (settled, failure) = next(iter(self._undelivered.items()), (0, ((), None)))
+            found = next(iter(self._undelivered.items()), None)
+        if found is None:
+            return  # another thread was faster
+        key, (settled, failure) = found
 
         def run(_: object) -> None:
             deliver(settled, None)

@@ -49,7 +49,8 @@ class Pool:
         """
         executor = self._current()
         try:
-            pack = getattr(function, "pack", None)  # of `batchers.arrays`: stacks the items when they are pickled
+            # Of `batchers.arrays`: it stacks the items when they are pickled.
+            pack = getattr(function, "__batchers_pack__", None)
             future = executor.submit(invoke, batcher_id, function, items if pack is None else pack(items))
         except BrokenExecutor as error:
             raise self._broke(executor, error) from error

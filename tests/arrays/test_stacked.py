@@ -68,7 +68,7 @@ def test_each_caller_gets_its_row(backend: str, model: Callable[[Any], Any]) -> 
 
 
 def test_a_decorated_function(backend: str) -> None:
-    """`batched` takes it, as a function, and the method of a class."""
+    """`batched` takes it."""
     kind: Any = backend
     function = batched(kind)(stacked(double, ROW))
     assert function([1, 2, 3]).tolist() == [2, 4, 6]
@@ -222,8 +222,8 @@ def test_padding(backend: str) -> None:
 def test_the_length_is_given_to_the_batcher() -> None:
     """So items of like lengths share batches."""
     made = stacked(double, (rows((2,), "int8"), rows((3, None), "int8")), padding=Padding(axis=1))
-    item = made.batcher_options["convert"](([1, 2], [[1] * 5] * 3))
-    assert made.batcher_options["length"](item) == 5
+    item = made.__batchers_options__["convert"](([1, 2], [[1] * 5] * 3))
+    assert made.__batchers_options__["length"](item) == 5
 
 
 @given(
@@ -287,6 +287,20 @@ def test_batch_sizes(backend: str) -> None:
 # Processes, and other packages
 
 
+class Packer:
+    """A model with names of its own."""
+
+    batcher_options = "none"
+
+    def pack(self, items: list[int]) -> list[int]:
+        """Do something else."""
+        raise NotImplementedError
+
+    def __call__(self, items: list[int]) -> list[int]:
+        """Return them."""
+        return items
+
+
 def in_a_process(array: Any) -> Any:
     """Be found by name there."""
     return array + 1
@@ -303,7 +317,7 @@ def processes() -> Iterator[Executor]:
 def test_a_pool_of_processes(backend: str, processes: Executor) -> None:
     """It gets arrays that were stacked before they were sent."""
     function = stacked(in_a_process, ROW, batch_sizes=(4,))
-    batch = function.pack([np.zeros(3, "float32"), np.ones(3, "float32")])
+    batch = function.__batchers_pack__([np.zeros(3, "float32"), np.ones(3, "float32")])
     sent = pickle.loads(pickle.dumps(batch))
     assert (sent.size, sent.arguments[0].shape) == (2, (4, 3))
     made = create_batcher(backend, function, executor=processes)
@@ -390,10 +404,16 @@ def test_wrong_options(make: Callable[[], object], text: str) -> None:
         make()
 
 
+def test_names_of_users_are_their_own(backend: str, processes: Executor) -> None:
+    """A callable object may have methods that sound like the library's."""
+    made = create_batcher(backend, Packer(), executor=processes)
+    assert results(made, [1, 2]) == [1, 2]
+
+
 def test_what_it_says_of_itself() -> None:
     """The name of the model, and what comes with it."""
     function = stacked(double, ROW, batch_sizes=(1, 4))
     assert repr(function) == "<stacked double>"
-    assert function.batcher_options.keys() == {"convert", "batch_sizes"}
-    assert stacked(double).batcher_options == {}
+    assert function.__batchers_options__.keys() == {"convert", "batch_sizes"}
+    assert stacked(double).__batchers_options__ == {}
     assert create_batcher("asyncio", function).stats().batches == 0

@@ -26,6 +26,19 @@ class Interrupt(BaseException):
     """What a signal handler raises."""
 
 
+class Fickle:
+    """A group that cannot be hashed any more once it is broken."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def __hash__(self) -> int:
+        if self.broken:
+            msg = "no hash any more"
+            raise ValueError(msg)
+        return 1
+
+
 class Striker:
     """It raises an exception at one line of the core, counted from the beginning of an event."""
 
@@ -286,22 +299,12 @@ def test_an_exception_at_any_line(event: str, make: Callable[[], Driven]) -> Non
 @pytest.mark.parametrize("error", [Interrupt, RecursionError, MemoryError])
 def test_an_exception_at_any_line_of_the_repair(error: type[BaseException], make: Callable[[], Driven]) -> None:
     """The next repair finds all requests, and those whose group cannot be compared any more have their error."""
-
-    class Fickle:
-        broken = False
-
-        def __hash__(self) -> int:
-            if Fickle.broken:
-                msg = "no hash any more"
-                raise ValueError(msg)
-            return 1
-
     for line in range(2000):
         driven = make()
-        Fickle.broken = False
-        driven.offer(Request(100, Fickle()))
+        group = Fickle()
+        driven.offer(Request(100, group))
         fickle = driven.requests[-1]
-        Fickle.broken = True
+        group.broken = True
         driven.core.inconsistent = True
         striker = Striker(line, error)
         try:
@@ -341,19 +344,10 @@ def test_the_last_caller_leaves_at_any_line() -> None:
 
 def test_a_group_that_cannot_be_compared_any_more() -> None:
     """Its request fails with the error of the comparison, and the others are served."""
-
-    class Fickle:
-        broken = False
-
-        def __hash__(self) -> int:
-            if Fickle.broken:
-                msg = "no hash any more"
-                raise ValueError(msg)
-            return 1
-
     driven = Driven(max_batch_size=1)
-    driven.offer(Request(1), Request(2, Fickle()), Request(3))
-    Fickle.broken = True
+    group = Fickle()
+    driven.offer(Request(1), Request(2, group), Request(3))
+    group.broken = True
     driven.core.inconsistent = True
     driven.repair()
     outcome = driven.outcomes[id(driven.requests[1])]
