@@ -24,7 +24,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -136,7 +136,8 @@ class LockedCore(ABC, Generic[T, S]):
                 with self.lock:
                     self._catch_up()
             while self._released:
-                release(self._released.popleft())
+                with suppress(IndexError):  # another thread was faster
+                    release(self._released.popleft())
             while self._undelivered:
                 self._deliver_in_thread()
             if self.core.closed and self.core.done:

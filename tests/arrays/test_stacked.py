@@ -177,12 +177,11 @@ def test_wrong_results(backend: str, result: Callable[[Any], Any], text: str) ->
 
     async def both() -> Any:
         async with made:
-            return await asyncio.gather(*(made.process([n, n, n]) for n in range(2)), return_exceptions=True)
+            return await made.process_many([[n, n, n] for n in range(2)])  # in one batch
 
-    for error in asyncio.run(both()):
-        assert isinstance(error, BatchResultError)
-        with pytest.raises(BatchResultError, match=text):
-            raise error
+    with pytest.raises(BatchResultError, match=text):
+        asyncio.run(both())
+    assert (made.stats().completed, made.stats().failed_batches) == (0, 1)
 
 
 def test_items_that_do_not_fit_together() -> None:
