@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from batchers import create_batcher
+from batchers import Batcher, create_batcher
 from tests.support.inside import driver_of
 
 
@@ -22,7 +22,8 @@ class Raced(deque[Any]):
 
 def test_another_thread_is_faster(backend: str) -> None:
     """A caller notices nothing of it: it got an IndexError."""
-    with create_batcher(backend, list) as made:
+    batcher: Batcher[int, int] = create_batcher(backend, list)
+    with batcher as made:
         driver = driver_of(made)
         raced = driver._released = Raced()
         assert made.call(1) == 1
