@@ -15,6 +15,7 @@ checks that loop.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -119,7 +120,7 @@ class HomeLoopDriver(Driver[T, S]):
             home = self.home
             alive = home is not None and home.is_running()
             if here is not None and not alive:
-                if self._starter is not None:
+                if self._is_starting():
                     return  # a thread was first, and starts a loop
                 new: Loop = here
             else:  # the callers use several loops, or none: choose a loop that none of them can close
@@ -134,8 +135,8 @@ class HomeLoopDriver(Driver[T, S]):
         found = self._loop_thread
         if found is not None and found.is_running:
             return found
-        with self._starting() as mine:
-            if not mine:
+        with (start := threading.Lock()):
+            if not self._may_start(start):
                 return None
             found = self._loop_thread
             if found is None or not found.is_running:  # otherwise another thread was faster

@@ -23,8 +23,8 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -86,7 +86,8 @@ class LockedCore(ABC, Generic[T, S]):
         self._owed: dict[int, Settled[T, S]] = {}
         self._undelivered: dict[int, tuple[Settled[T, S], Exception | None]] = {}
         self._released: deque[Request[T]] = deque()  # withdrawn under the lock; not dropped yet
-        self._starter: int | None = None  # identifier of the thread that starts a thread or loop of the driver
+        # A lock that is held while a thread starts a thread or loop of the driver, and who starts it.
+        self._starter: tuple[threading.Lock, int] = (threading.Lock(), 0)
         self.stopped: SharedFuture[None] = SharedFuture()
 
     @abstractmethod
@@ -119,10 +120,12 @@ class LockedCore(ABC, Generic[T, S]):
             due = core.due
             if due < self._next_wakeup or due == inf != self._next_wakeup:
                 self._kept = self._ref()
-                notified = self._notify()
+                plan = not self._notify()
+                # Counted before, because an exception from outside may come between; and after, because another
+                # thread may perform the plan at once.
+                self._planned += plan
                 self._next_wakeup = -inf
-                if not notified:
-                    self._planned += 1  # last, because another thread may perform it at once
+                self._planned += plan
 
     def _perform(self, here: Loop | None) -> None:
         """Do what was planned; the caller does not hold the lock.
@@ -130,7 +133,7 @@ class LockedCore(ABC, Generic[T, S]):
         While a thread starts another one, it does this at the end of the start for everybody.
         """
         while (planned := self._planned) != self._performed:
-            if self.is_inside() or (self._starter is not None and self._is_starting()):
+            if self.is_inside() or self._is_starting():
                 return
             if self._cancelled:
                 with self.lock:
@@ -152,12 +155,8 @@ class LockedCore(ABC, Generic[T, S]):
         self._perform(None)
 
     def _is_starting(self) -> bool:
-        """Return True while a thread starts another one, and False if an exception has ended that thread."""
-        starter = self._starter
-        if any(thread.ident == starter for thread in threading.enumerate()):
-            return True
-        self._starter = None
-        return False
+        """Return True while a thread starts a thread or loop of the driver."""
+        return self._starter[0].locked()
 
     def _owe(self, settled: Settled[T, S]) -> Settled[T, S]:
         """Note outcomes that this thread will deliver, and return them; the caller holds the lock."""
@@ -204,29 +203,26 @@ class LockedCore(ABC, Generic[T, S]):
             run(None)
         self._undelivered.pop(key, None)
 
-    @contextmanager
-    def _starting(self) -> Iterator[bool]:
-        """Yield True if this thread may start a thread or loop of the driver, and False if another one does it.
+    def _may_start(self, start: threading.Lock) -> bool:
+        """Return True if this thread may start a thread or loop of the driver, and False if another one does it.
 
-        The thread must perform what was planned after the start, for all that have come meanwhile.
+        The thread holds `start`, a new lock, and releases it after the start by the exit of a `with`: no exception
+        from outside comes between. Then it performs what was planned, for all that have come meanwhile.
         """
         threads.need_frames()
         with self.lock:
-            mine = self._starter is None
-            if mine:
-                self._starter = threading.get_ident()
-        try:
-            yield mine
-        finally:
-            if mine:
-                self._starter = None
+            if self._is_starting():
+                return False
+            self._starter = start, threading.get_ident()
+            return True
 
     def refuse_wait(self, call: str, instead: str) -> None:
         """Raise BatcherError if this thread would wait for itself: it is in an event, or starts a thread."""
         if sys.is_finalizing():
             msg = f"{call} came at the end of the interpreter, where no thread runs the batch"
             raise BatcherStoppedError(msg)
-        if self.is_inside() or self._starter == threading.get_ident():
+        start, starter = self._starter
+        if self.is_inside() or (start.locked() and starter == threading.get_ident()):
             refuse_inside(call, instead)
 
     # Parts of events; the caller holds the lock

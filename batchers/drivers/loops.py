@@ -112,21 +112,21 @@ class LoopThread:
         self._at_end = at_end
         self._started = threading.Event()
         self._running: dict[concurrent.futures.Future[Any], _Running] = {}
+        self._has_begun = False
         need_frames()  # inside of `new_event_loop` a RecursionError would leave descriptors
         try:
             # Here, not in the thread: asyncio logs, and a log handler that waits for the batcher is refused here.
             self.loop = asyncio.new_event_loop()
-        except OSError as error:
-            raise StartError(error) from error
-        self._has_begun = False
-        try:
             self.loop.set_exception_handler(self._go_on)
             self.loop.call_soon(self._started.set)
             self.thread = DaemonThread(self._run, name, at_end=self._end_loop)
             self._started.wait()
         except BaseException as error:
             self._ending = True
-            if isinstance(error, Exception) and not self._has_begun:
+            if not hasattr(self, "loop"):
+                if isinstance(error, OSError):
+                    raise StartError(error) from error
+            elif isinstance(error, Exception) and not self._has_begun:
                 self.loop.close()  # the thread has not started, for instance after a RecursionError
             else:
                 self.stop_soon()

@@ -116,15 +116,14 @@ class ThreadingDriver(Driver[T, S]):
 
     def _start_worker(self) -> bool:
         """Start a worker; return False if another thread starts something now."""
-        with self._starting() as mine:
-            if mine:
+        with (start := threading.Lock()):
+            if mine := self._may_start(start):
                 self._number += 1
-                worker = threads.DaemonThread(
-                    self._work, f"{self.name}-worker-{self._number}", at_end=self._at_end, start=False
-                )
-                with self.lock:
-                    self._workers.add(worker)
+                name = f"{self.name}-worker-{self._number}"
+                worker = threads.DaemonThread(self._work, name, at_end=self._at_end, start=False)
                 try:
+                    with self.lock:
+                        self._workers.add(worker)
                     worker.start()
                 except BaseException:  # after an interrupt it may have started: then it adds itself
                     with self.lock:
@@ -239,7 +238,7 @@ class ThreadingDriver(Driver[T, S]):
         user, which need the lock. A thread that starts another one acts itself. The caller holds the lock.
         """
         kept = self._stop_keeping()
-        starting = self._starter is not None and self._is_starting()
+        starting = self._is_starting()
         if kept is None and (starting or self._performed == self._planned):
             return False
         self.lock.release()
@@ -392,7 +391,8 @@ class ThreadingDriver(Driver[T, S]):
 
     def _start_loop(self) -> bool:
         """Start the thread with the loop; return False if another thread starts something now."""
-        with self._starting() as mine:
+        with (start := threading.Lock()):
+            mine = self._may_start(start)
             if mine and (self._loop_thread is None or not self._loop_thread.is_running):
                 self._loop_thread = LoopThread(f"{self.name}-loop", None, weakref.WeakMethod(self._after_loop))
                 if self.core.done:

@@ -230,17 +230,17 @@ class WorkerThreads:
         """Start a worker, which begins with `work`; if none can start, one of the others calls it later."""
         need_frames()
         worker = _Worker(work)
-        with self._lock:
-            self._workers = {other for other in self._workers if other.thread is None or not other.thread.is_dead}
-            if work is not None and (len(self._workers) >= self._most or self._is_placed(work)):
-                self._call_later(work)
-                return
-            self._workers.add(worker)
-            self._number += 1
-            name = f"{self._name}-{self._number}"
-            if work is None:
-                self._free.append(worker)
         try:
+            with self._lock:
+                self._workers = {each for each in self._workers if each.thread is None or not each.thread.is_dead}
+                if work is not None and (len(self._workers) >= self._most or self._is_placed(work)):
+                    self._call_later(work)
+                    return
+                self._workers.add(worker)
+                self._number += 1
+                name = f"{self._name}-{self._number}"
+                if work is None:
+                    self._free.append(worker)
             worker.thread = DaemonThread(
                 lambda me: self._serve(me, worker), name, at_end=lambda me: self._leave(me, worker)
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import ctypes
 import gc
 import inspect
@@ -147,11 +148,13 @@ def test_finalizers_that_log_through_the_batcher(batcher: Batcher[Any, Any]) -> 
 class Tracer:
     """A trace function that does something at every line of the library that runs with the lock held.
 
-    Not at the exit of a `with`, where CPython runs no signal handler.
+    Not at the exit of a `with` and at a `try`, where CPython runs no signal handler.
     """
 
-    def __init__(self, made: Batcher[Any, Any], deed: Callable[[], object], at: int | None = None) -> None:
-        self._inside = driver_of(made).is_inside
+    def __init__(
+        self, made: Batcher[Any, Any], deed: Callable[[], object], at: int | None = None, *, anywhere: bool = False
+    ) -> None:
+        self._inside: Callable[[], bool] = (lambda: True) if anywhere else driver_of(made).is_inside
         self._deed = deed
         self._at = at
         self.lines = 0
@@ -164,14 +167,16 @@ class Tracer:
     def __exit__(self, *_: object) -> None:
         sys.settrace(None)
 
-    def _is_exit(self, frame: FrameType) -> bool:
-        return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
+    def _is_out_of_reach(self, frame: FrameType) -> bool:
+        """Return True at the exit of a `with`, and at a `try`: no signal handler runs there."""
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
+        return line.startswith(("with ", "try:"))
 
     def trace(self, frame: FrameType, event: str, _: object) -> Any:
         """Be the trace function."""
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
-        if event == "line" and not self._busy and self._inside() and not self._is_exit(frame):
+        if event == "line" and not self._busy and self._inside() and not self._is_out_of_reach(frame):
             self.lines += 1
             if self._at is None or self._at == self.lines:
                 self._busy = True
@@ -262,6 +267,26 @@ def test_an_exception_at_every_line(backend: str, flavour: Flavour, event: str) 
         if tracer.lines < line:
             break
     assert line > 3
+
+
+@pytest.mark.parametrize("call", ["submit", "start"])
+def test_an_exception_at_every_line_of_the_first_call(backend: str, flavour: Flavour, call: str) -> None:
+    """It starts the threads and loops: the next call is answered, whether or not they have started."""
+
+    def strike() -> None:
+        raise Struck
+
+    for line in range(1, 1000):
+        made = create_batcher(backend, function(flavour), timeout=1000.0)
+        tracer = Tracer(made, strike, at=line, anywhere=True)
+        with contextlib.suppress(Struck), tracer:
+            made.submit("first") if call == "submit" else made.start()
+        assert made.submit("later").result(PATIENCE) == "later"
+        assert made.healthy
+        made.close()
+        if tracer.lines < line:
+            break
+    assert line > 50
 
 
 def test_signals_that_raise(backend: str, flavour: Flavour) -> None:
