@@ -15,13 +15,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx nightly test-library test-pythons stress soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-nginx recipes nightly test-library test-pythons stress soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
 	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
+	@echo "make recipes run the programs that need large packages, in an environment of their own"
 	@echo "make nightly run all tests ten times, alone and on a busy machine, and kill ten runs"
 	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
 	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
@@ -43,6 +44,13 @@ $(VENV)/made:
 $(VENV)/%.installed: requirements/%.txt $(VENV)/made
 	@echo "== Installing the packages of $<, the first time a few minutes"
 	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+# Without hashes: the files of torch differ by processor. Where pip finds a build for the CPU alone, it takes that.
+$(VENV)/recipes/installed: requirements/recipes.txt $(VENV)/made
+	@echo "== Installing the packages of $<: some minutes, 1.5 GB"
+	@$(PYTHON) -m venv $(VENV)/recipes
+	@$(VENV)/recipes/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action ignore -r $<
 	@touch $@
 
 serve: $(VENV)/server.installed
@@ -73,6 +81,10 @@ stress: $(VENV)/test.installed
 		left=$$(( $(REPEATS) - done )); \
 		$(PYTEST) -m race -q --count $$(( left < 10 ? left : 10 )) -x $(LIBRARY_TESTS) || exit 1; \
 	done
+
+recipes: $(VENV)/recipes/installed
+	@echo "== Embedding texts of different lengths, in short"
+	@$(VENV)/recipes/bin/python -m benchmarks.lengths.program >/dev/null
 
 soak: $(VENV)/dev.installed
 	@echo "== Loading each backend for $(MINUTES) minutes"
@@ -123,6 +135,8 @@ lock: $(VENV)/made
 	@$(COMPILE) --extra bench --extra train --group test --group tools \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
+	@$(BIN)/uv pip compile --group recipes --quiet --universal --python-version 3.11 $(UPGRADE) \
+		--no-emit-index-url --no-annotate --no-header | grep -Ev '^(cuda|nvidia|triton)-?' >requirements/recipes.txt
 	@$(COMPILE) --extra server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:

@@ -1,8 +1,8 @@
 """`python -m benchmarks quick|all|report`, or a part: measure what is missing, then report.
 
-The parts are load, latency, micro, peers, policies, faults and start. An interrupted run goes on where it was:
-what is in `assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew. `cell`
-makes one load measurement of your own, `simulate` one in virtual time.
+The parts are load, latency, micro, peers, policies, lengths, faults and start. An interrupted run goes on where it
+was: what is in `assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew.
+`cell` makes one load measurement of your own, `simulate` one in virtual time.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from .fresh import MeasurementError
 from .latency import plan as latency_plan
 from .latency.run import RateResult
 from .latency.run import measure as measure_rate
+from .lengths import run as texts
+from .lengths.result import TextsResult
 from .load import plan as load_plan
 from .load.run import Backend, Cell, LoadResult, ModelCall, Ramp, Route
 from .load.run import measure as measure_load
@@ -57,7 +59,7 @@ from .start import run as start
 from .start.run import StartResult
 from .theory import command as simulation
 
-PARTS = ("load", "latency", "micro", "peers", "policies", "faults", "start")
+PARTS = ("load", "latency", "micro", "peers", "policies", "lengths", "faults", "start")
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
@@ -136,6 +138,16 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
                 faults_plan.MUTANTS, MutantsResult, mutants.SECONDS, mutants.measure, lambda done: bool(done.made)
             )
         )
+    asked = texts.texts(scale)
+    embedded = [
+        Measurement(
+            "lengths/texts",
+            TextsResult,
+            asked.seconds,
+            partial(texts.measure, asked),
+            _is_whole("texts", asked),
+        )
+    ]
     repeats = start.repeats(scale)
     starts = [
         Measurement(
@@ -146,7 +158,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
             _is_whole("repeats", repeats),
         )
     ]
-    return [*load, *latency, *micro, *peers, *simulated, *lengths, *loops, *faults, *starts]
+    return [*load, *latency, *micro, *peers, *simulated, *lengths, *loops, *embedded, *faults, *starts]
 
 
 def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:
@@ -167,6 +179,9 @@ def main(arguments: list[str] | None = None) -> int:
         part = f"{options.what}/" if options.what in PARTS else ""
         planned = (found for found in plan(scale, options.port) if found.name.startswith(part))
         wanted = [found for found in planned if options.only in found.name]
+        if not texts.is_installed() and options.what != "lengths":
+            console.print(texts.MISSING, markup=False)
+            wanted = [found for found in wanted if not found.name.startswith("lengths/")]
         if not wanted:
             console.print(f"error: no {scale} measurement has {part}...{options.only} in its name", markup=False)
             return 2

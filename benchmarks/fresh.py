@@ -21,7 +21,13 @@ class MeasurementError(Exception):
 R = TypeVar("R", bound=BaseModel)
 
 
-def python(*arguments: str, seconds: float, folder: Path = ROOT, settings: Mapping[str, str] | None = None) -> str:
+def python(
+    *arguments: str,
+    seconds: float,
+    folder: Path = ROOT,
+    settings: Mapping[str, str] | None = None,
+    interpreter: str = sys.executable,
+) -> str:
     """Run Python in a folder, with more in its environment, and return what it printed.
 
     It is no part of a run of pytest that may be around it.
@@ -30,7 +36,7 @@ def python(*arguments: str, seconds: float, folder: Path = ROOT, settings: Mappi
     outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     try:
         ended = subprocess.run(
-            [sys.executable, *arguments],
+            [interpreter, *arguments],
             cwd=folder,
             env=outside | dict(settings or {}),
             capture_output=True,
@@ -46,9 +52,11 @@ def python(*arguments: str, seconds: float, folder: Path = ROOT, settings: Mappi
     return ended.stdout
 
 
-def module(name: str, asked: BaseModel, answer: type[R], *, seconds: float) -> R:
+def module(
+    name: str, asked: BaseModel, answer: type[R], *, seconds: float, interpreter: str = sys.executable
+) -> R:
     """Run a module that takes `asked` as JSON and prints `answer` as JSON. MeasurementError when it does not."""
-    printed = python("-m", name, asked.model_dump_json(), seconds=seconds)
+    printed = python("-m", name, asked.model_dump_json(), seconds=seconds, interpreter=interpreter)
     try:
         return answer.model_validate_json(printed)
     except ValidationError:

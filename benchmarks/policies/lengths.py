@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from itertools import pairwise
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -22,8 +21,7 @@ from batchers.core.decisions import Run
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 
-MOST = 32
-"""Items in a batch."""
+from .padding import MEAN_LENGTH, MOST, clairvoyant_batch, length_of
 
 THINK = 0.0005
 """Seconds, in the mean, until a client comes back."""
@@ -33,9 +31,6 @@ GIVEN_UP = 4000
 
 LEFT = 0.05
 """The share of the items above which those that wait at the end show the same."""
-
-SEARCHED = 1000
-"""Waiting items up to which the clairvoyant searches; it would take too long for more."""
 
 Kind: TypeAlias = Literal["clients", "poisson"]
 
@@ -80,14 +75,6 @@ class LengthsResult(BaseModel):
 
     case: LengthsCase
     rules: dict[str, Served]
-
-
-def length_of(chance: random.Random) -> int:
-    """Return the length of an item."""
-    return chance.randint(4, 12) if chance.random() < 0.8 else chance.randint(60, 150)  # noqa: PLR2004
-
-
-MEAN_LENGTH = 0.8 * 8 + 0.2 * 105
 
 
 # Simple rules: which of the waiting items go next, by their places. The oldest is one of them.
@@ -150,22 +137,7 @@ def most_useful(waiting: Waiting, case: LengthsCase) -> list[int]:
 
 def clairvoyant(waiting: Waiting, case: LengthsCase) -> list[int]:
     """Divide what waits into the batches that take the least time, knowing a and b; take that of the oldest."""
-    order = sorted(range(min(len(waiting), SEARCHED)), key=lambda place: (waiting[place], place))
-    lengths = np.array([waiting[place] for place in order], float)
-    best = np.zeros(len(order) + 1)
-    start = [0] * (len(order) + 1)
-    for end in range(1, len(order) + 1):
-        first = max(0, end - MOST)
-        times = best[first:end] + case.a + case.b * lengths[end - 1] * np.arange(end - first, 0, -1)
-        place = int(times.argmin())
-        best[end], start[end] = times[place], first + place
-    bounds = [len(order)]
-    while bounds[-1]:
-        bounds.append(start[bounds[-1]])
-    for high, low in pairwise(bounds):
-        if 0 in order[low:high]:
-            return order[low:high]
-    raise AssertionError  # the oldest is in one of them
+    return clairvoyant_batch(waiting, lambda sizes, longest: case.a + case.b * longest * sizes)
 
 
 SIMPLE: dict[str, Callable[[Waiting, LengthsCase], list[int]]] = {

@@ -11,6 +11,7 @@ from benchmarks.scale import Scale
 
 from . import (
     fault_tables,
+    lengths_table,
     load_tables,
     micro_tables,
     peer_tables,
@@ -66,6 +67,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "policies-devices": policy_tables.devices_table,
     "policies-overload": policy_tables.overload_table,
     "policies-lengths": policy_tables.lengths_table,
+    "lengths-texts": lengths_table.texts_table,
     "policies-real-open": policy_tables.real_open_table,
     "policies-real-closed": policy_tables.real_closed_table,
     "faults": fault_tables.fault_table,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from batchers import Adaptive, Greedy, Options, Policy, Window
-from benchmarks.policies.lengths import CLAIRVOYANT, OURS, SIMPLE, LengthsCase, length_of, measure
+from benchmarks.policies.lengths import CLAIRVOYANT, OURS, SIMPLE, LengthsCase, measure
+from benchmarks.policies.padding import length_of
 from benchmarks.theory.bounds import Line, best_mean, closed_loop_bound, control_limit_mean, lower_bound
 from benchmarks.theory.simulator import Bursts, Clients, Poisson, Recorded, Service, Simulated, Source, simulate
 

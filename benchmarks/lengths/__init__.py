@@ -1,0 +1,1 @@
+"""A sentence-embedding model and texts of different lengths: `python -m benchmarks lengths`."""
