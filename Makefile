@@ -46,11 +46,15 @@ $(VENV)/%.installed: requirements/%.txt $(VENV)/made
 	@$(PIP) install --require-hashes -r $<
 	@touch $@
 
-# Without hashes: the files of torch differ by processor. Where pip finds a build for the CPU alone, it takes that.
+# torch has no hash, because its files differ by processor. Where pip finds a build for the CPU alone, it takes that.
+TORCH := $(shell sed -n 's/^recipes = .*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+RECIPES := $(VENV)/recipes/bin/python
+
 $(VENV)/recipes/installed: requirements/recipes.txt $(VENV)/made
-	@echo "== Installing the packages of $<: some minutes, 1.5 GB"
+	@echo "== Installing $(TORCH) and the packages of $<: some minutes, more than 1 GB"
 	@$(PYTHON) -m venv $(VENV)/recipes
-	@$(VENV)/recipes/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action ignore -r $<
+	@$(RECIPES) -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r $<
+	@$(RECIPES) -m pip --disable-pip-version-check --quiet install $(TORCH)
 	@touch $@
 
 serve: $(VENV)/server.installed
@@ -82,9 +86,11 @@ stress: $(VENV)/test.installed
 		$(PYTEST) -m race -q --count $$(( left < 10 ? left : 10 )) -x $(LIBRARY_TESTS) || exit 1; \
 	done
 
-recipes: $(VENV)/recipes/installed
+recipes: $(VENV)/dev.installed $(VENV)/recipes/installed
+	@echo "== Checking the types of functions that return tensors"
+	@$(BIN)/python -m tests.typing.check tensors
 	@echo "== Embedding texts of different lengths, in short"
-	@$(VENV)/recipes/bin/python -m benchmarks.lengths.program >/dev/null
+	@$(RECIPES) -m benchmarks.lengths.program >/dev/null
 
 soak: $(VENV)/dev.installed
 	@echo "== Loading each backend for $(MINUTES) minutes"
@@ -126,8 +132,10 @@ train: $(VENV)/dev.installed
 # Versions and hashes for every supported Python, without the address of any registry.
 # make lock UPGRADE= pins what is new in pyproject.toml and leaves the other versions as they are.
 UPGRADE ?= --upgrade
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 $(UPGRADE) \
+LOCKED := --quiet --universal --python-version 3.11 $(UPGRADE) \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
+COMPILE := $(BIN)/uv pip compile pyproject.toml $(LOCKED)
+COMPILE_GROUP := $(BIN)/uv pip compile $(LOCKED) --group
 
 lock: $(VENV)/made
 	@$(PIP) install uv
@@ -135,8 +143,7 @@ lock: $(VENV)/made
 	@$(COMPILE) --extra bench --extra train --group test --group tools \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
-	@$(BIN)/uv pip compile --group recipes --quiet --universal --python-version 3.11 $(UPGRADE) \
-		--no-emit-index-url --no-annotate --no-header | grep -Ev '^(cuda|nvidia|triton)-?' >requirements/recipes.txt
+	@$(COMPILE_GROUP) recipes --no-emit-package torch --output-file requirements/recipes.txt
 	@$(COMPILE) --extra server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:

@@ -7,6 +7,7 @@ from benchmarks.scale import Scale
 from .run import Group, Side
 
 CASES = "benchmarks/micro/test_calls.py"
+ARRAYS = "benchmarks/micro/test_arrays.py"
 PEERS = "benchmarks/peers/test_calls.py"
 
 COROUTINES = {
@@ -49,6 +50,16 @@ def groups(scale: Scale) -> dict[str, Group]:
     found["cancelled"] = _both("cancelled", lengths[1:] if full else lengths)
     for kind in ("groups", "priorities", "deadlines"):
         found[kind] = _both("kinds", (1, 100, 10_000), kind)
+    for model in ("scikit-learn", "keras"):
+        found[f"arrays-{model}"] = [
+            Side(
+                name=f"{function}-{backend}",
+                case=f"{ARRAYS}::test_arrays[{model}-{function}-{backend}]",
+                floor="" if function == "by-hand" else f"by-hand-{backend}",
+            )
+            for backend in ("threading", "asyncio")
+            for function in ("by-hand", "stacked", "rows")
+        ]
     found["batch-size"] = _both("batch_size", (1, 16, 256, 4096))
     return {f"micro/{name}": Group(sides=sides, repeats=_repeats(name, scale)) for name, sides in found.items()}
 
@@ -57,7 +68,7 @@ def _repeats(name: str, scale: Scale) -> int:
     """Return how often a group is measured: calls, which are compared with peers, more often than the rest."""
     if scale == "quick":
         return 1
-    return 5 if name.startswith(("coroutines", "threads")) else 3
+    return 5 if name.startswith(("coroutines", "threads", "arrays")) else 3
 
 
 def _ours(test: str, side: str, floor: str, callers: int) -> Side:

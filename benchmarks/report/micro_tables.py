@@ -35,6 +35,21 @@ def calls_table(scale: Scale) -> str:
     return table(HEAD, rows, texts=2)
 
 
+def arrays_table(scale: Scale) -> str:
+    """Return the models that take one array: `batchers.arrays` beside a function that stacks by hand."""
+    results = micro_results(scale)
+    rows = []
+    for name, group in groups(scale).items():
+        model = name.removeprefix("micro/arrays-")
+        if model == name:
+            continue
+        for side in group.sides:
+            how, _, backend = side.name.rpartition("-")
+            rows.append([model, backend, how, *_figures(results.get(name), side)])
+    head = ("model", "backend", "batch function", "items/s", "an item, µs", "spread", "of by hand")
+    return table(head, rows, texts=3)
+
+
 def _figures(result: MicroResult | None, side: Side) -> list[str]:
     if result is None or side.name not in result.seconds_per_item:
         return [f"failed: {result.failed[side.name]}" if result and side.name in result.failed else "not measured"]

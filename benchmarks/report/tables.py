@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "load-originals": load_tables.original_table,
     "open-loop": rate_tables.rate_table,
     "micro-calls": micro_tables.calls_table,
+    "micro-arrays": micro_tables.arrays_table,
     "micro-queue-length": partial(micro_tables.flat_table, group="queue-length", title="items queued", base=1000),
     "micro-cancelled": partial(micro_tables.flat_table, group="cancelled", title="items queued", base=1000),
     "micro-groups": partial(micro_tables.flat_table, group="groups", title="groups", base=1),

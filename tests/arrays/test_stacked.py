@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pickle
+import resource
 import sys
 import types
 import weakref
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,9 @@ from batchers.core.group_queue import fitting
 from tests.support.children import PATIENCE
 
 ROW = rows((3,), "float32")
+
+THOUSANDS = int(os.environ.get("THOUSANDS", "150"))
+"""Rows, in thousands, that must leave no memory behind."""
 
 
 def double(array: Any) -> Any:
@@ -416,3 +421,26 @@ def test_what_it_says_of_itself() -> None:
     assert function.__batchers_options__.keys() == {"convert", "batch_sizes"}
     assert stacked(double).__batchers_options__ == {}
     assert create_batcher("asyncio", function).stats().batches == 0
+
+
+def test_memory_is_flat(backend: str) -> None:
+    """The memory of the process after many rows is what it was, within 2 MB: less than 16 bytes for each row."""
+
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    async def spend(batcher: Batcher[Any, Any], thousands: int) -> int:
+        items = np.ones((1000, 10), np.float32)
+        for _ in range(thousands):
+            await batcher.process_many(items)
+        return resident()
+
+    async def scenario() -> None:
+        function = stacked(lambda rows: rows * 2, rows((10,), "float32"))
+        async with create_batcher(backend, function) as batcher:
+            before = await spend(batcher, THOUSANDS // 10)
+            after = await spend(batcher, THOUSANDS)
+        assert after - before < 2_000_000
+
+    asyncio.run(scenario())
