@@ -45,7 +45,7 @@ class Groups(Generic[T]):
     """The queues of all groups that have waiting items, and the order of these queues."""
 
     __slots__ = (
-        *("_by_age", "_by_rank", "_full", "_hold", "_limits", "_model", "_only", "_owner", "_queues"),
+        *("_by_age", "_by_rank", "_full", "_hold", "_limits", "_model", "_only", "_owner", "queues"),
         "_sizes",
         "changing",
     )
@@ -63,7 +63,7 @@ class Groups(Generic[T]):
         self._owner = owner
         self._model = model
         self.changing = False  # stays True if an exception struck while a queue or level was added
-        self._queues: dict[Hashable, GroupQueue[T]] = {}
+        self.queues: dict[Hashable, GroupQueue[T]] = {}
         self._only: GroupQueue[T] | None = None  # the queue, while there is one; then the heaps are not up to date
         self._by_rank: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: (-priority, number) of the head request
         self._by_age: IndexedHeap[GroupQueue[T]] = IndexedHeap()  # key: number of the oldest request
@@ -86,7 +86,7 @@ class Groups(Generic[T]):
 
     def admit_one(self, request: Request[T]) -> None:
         """Do what `admit` does, for one request."""
-        queue = self._queues.get(request.group) or self._new_queue(request.group)
+        queue = self.queues.get(request.group) or self._new_queue(request.group)
         level = queue.levels.get(request.priority)
         if level is None:
             self.changing = True
@@ -113,20 +113,20 @@ class Groups(Generic[T]):
         """
         if abs(most - self._limits[0]) * CHANGE > self._limits[0]:
             self._limits = (most, self._limits[1])
-            for queue in list(self._queues.values()):
+            for queue in list(self.queues.values()):
                 queue.most = most
                 if queue.size:
                     self.rank(queue)
 
     def clear(self) -> None:
         """Drop all queues and their order, even if they are inconsistent."""
-        self._queues.clear()
+        self.queues.clear()
         self._only = None
         self._by_rank, self._by_age, self._full = IndexedHeap(), IndexedHeap(), IndexedHeap()
 
     def waiting(self) -> list[Request[T]]:
         """Return all waiting requests of all groups."""
-        return [request for queue in self._queues.values() for request in queue.waiting()]
+        return [request for queue in self.queues.values() for request in queue.waiting()]
 
     # Selection. At least one item must be waiting. `at_once` means that no batch is held any more. The other
     # arguments are for the rule of the policy: `queued` is the number of waiting items of all groups, `accepted`
@@ -190,9 +190,9 @@ class Groups(Generic[T]):
         else:
             queue = LengthQueue(group, self._owner, *self._limits, self._model)
         queue.sizes = self._sizes
-        self._queues[group] = queue
+        self.queues[group] = queue
         self.changing = True
-        if self._only is None and len(self._queues) == 1:
+        if self._only is None and len(self.queues) == 1:
             self._only = queue
         elif self._only is not None:
             only, self._only = self._only, None
@@ -207,10 +207,10 @@ class Groups(Generic[T]):
 
     def _drop(self, queue: GroupQueue[T]) -> None:
         """Drop an empty queue, but keep the last one: most batchers have one group only and reuse its queue."""
-        if len(self._queues) > 1:
-            self._queues.pop(queue.group, None)  # the key is missing if the hash of the group has changed
-            if len(self._queues) == 1:
-                self._only = next(iter(self._queues.values()))
+        if len(self.queues) > 1:
+            self.queues.pop(queue.group, None)  # the key is missing if the hash of the group has changed
+            if len(self.queues) == 1:
+                self._only = next(iter(self.queues.values()))
 
     def _forget(self, requests: Sequence[Request[T]]) -> None:
         """Drop the queues and levels that were created for requests which were then not accepted."""

@@ -103,16 +103,20 @@ class Core(Endings[T, S]):
             self._refuse(1)
         if self._rule.learns:
             self._refuse_late((request,), now)
+        # This repeats the code of `admit_one`, `_enqueue` and `_watches`, which saves three calls for each item.
         try:
-            self._groups.admit_one(request)
+            queue = self._groups.queues.get(request.group)
+            if queue is None or (level := queue.levels.get(request.priority)) is None:
+                self._groups.admit_one(request)
+                queue = request.level.queue
+            else:
+                request.level = level
         except BaseException:
             self.inconsistent = self._groups.changing
             raise
         self.inconsistent = True
-        # This repeats the code of `_enqueue` and `_watches`, which saves two calls for each item.
         self._last_event_time = request.arrived = now
         self.accepted = request.number = self.accepted + 1
-        queue = request.level.queue
         if queue.add(request):
             self._groups.rank(queue)
         if request.deadline < inf:

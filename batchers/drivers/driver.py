@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 from typing import Any, ClassVar, TypeVar
 
-from batchers.core.decisions import Batch, Settled
+from batchers.core.decisions import Batch
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Failed, Verdict
@@ -32,7 +32,7 @@ from batchers.rows import Rows
 
 from . import lifetime, report, threads
 from .delivery import deliver, release
-from .invocation import BatchCancelledError, current_scope, new_batcher_id, refuse_reentrant
+from .invocation import current_scope, new_batcher_id, prepare, refuse_reentrant
 from .locking import LockedCore, refuse_inside
 from .loops import Loop
 from .pools import Pool
@@ -173,9 +173,8 @@ class Driver(LockedCore[T, S]):
         try:
             if here is None or here is not self.home:
                 self._settle(here)
-            with (
-                self.lock
-            ):  # no `try` in here: CPython 3.11 to 3.13 do not release the lock after an exception at it
+            # No `try` in here: CPython 3.11 to 3.13 do not release the lock after an exception at it.
+            with self.lock:
                 if self._cancelled or core.inconsistent:
                     self._catch_up()
                 if core.offer_one(request, self.clock()) and self._next_wakeup != -inf:
@@ -253,12 +252,8 @@ class Driver(LockedCore[T, S]):
         The driver asks after the delivery, so that callers that submit again at once are part of the next batch.
         """
         core = self.core
-        interrupt: BaseException | None = None
         if type(verdict) is Failed:
-            verdict.prepare(len(batch.requests))
-            if batch.cancelled and not isinstance(verdict.cause, asyncio.CancelledError | BatchCancelledError):
-                batch.cancelled = False  # an error on the way out is an error
-        settled: Settled[T, S] = ()
+            prepare(verdict, batch)
         try:
             with self.lock:
                 if core.inconsistent:
@@ -269,28 +264,32 @@ class Driver(LockedCore[T, S]):
                 core.ended = ()
                 more = not core.idle or core.closed or self._next_wakeup != inf
                 kept = self._stop_keeping()  # noqa: F841 - dropped at the end of this call, without the lock
-        except BaseException as error:  # noqa: BLE001 - raised again after the delivery
-            interrupt = error
-            more = True
-            with self.lock:
-                core.inconsistent = True
-                self._catch_up()
-                settled = self._owe(core.finish(batch, verdict, self.clock())) or settled
-                core.ended = ()
-        try:  # as `_deliver`, in less time
-            deliver(settled, here)
-            self._owed.pop(id(settled), None)
         except BaseException:
-            self._deliver_again(settled, here)
+            self._finish_again(batch, verdict, here)
             raise
-        if batch.failed and type(verdict) is Failed and not isinstance(verdict.cause, BatchCancelledError):
-            batch.failed = False  # logged, also if an exception makes the driver report the batch once more
-            self._failures.add(self.name, len(batch.requests), verdict.cause, self.clock())
+        if settled:  # as `_deliver`, in less time
+            try:
+                deliver(settled, here)
+                self._owed.pop(id(settled), None)
+            except BaseException:
+                self._deliver_again(settled, here)
+                raise
+        if batch.failed:
+            self._failures.add(self.name, batch, verdict, self.clock())
         if self._performed != self._planned:
             self._perform(here)
-        if interrupt is not None:
-            raise interrupt
         return more
+
+    def _finish_again(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
+        """Do what `_finish` does, after an exception has interrupted it."""
+        with self.lock:
+            self.core.inconsistent = True
+            self._catch_up()
+            settled = self._owe(self.core.finish(batch, verdict, self.clock()))
+            self.core.ended = ()
+        self._deliver(settled, here)
+        self._failures.add(self.name, batch, verdict, self.clock())
+        self._perform(here)
 
     def _complete(self, batch: Batch[T], verdict: Verdict[S], here: Loop | None) -> None:
         """Report the end of a batch, and arrange that the core is asked for the next one."""

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from batchers.core.decisions import Batch
 from batchers.core.exceptions import release_frames, text_of
+from batchers.core.outcomes import Failed
 from batchers.errors import BatchFunctionError, OptionError, ReentrantCallError
 
 from .loops import call_soon_threadsafe
@@ -210,6 +211,13 @@ def ended_by(error: BaseException | None) -> BatchFunctionError:
 
 class BatchCancelledError(BatchFunctionError):
     """The task that ran the batch was cancelled, by `asyncio.run` or by a program; it is no failure to log."""
+
+
+def prepare(failed: Failed, batch: Batch[Any]) -> None:
+    """Prepare the error of a batch for its callers, and see whether the batch has ended by its cancellation."""
+    failed.prepare(len(batch.requests))
+    if batch.cancelled and not isinstance(failed.cause, asyncio.CancelledError | BatchCancelledError):
+        batch.cancelled = False  # an error on the way out is an error
 
 
 def caused_by(error: BaseException | None, message: str) -> BatchFunctionError:

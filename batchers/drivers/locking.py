@@ -133,7 +133,7 @@ class LockedCore(ABC, Generic[T, S]):
         While a thread starts another one, it does this at the end of the start for everybody.
         """
         while (planned := self._planned) != self._performed:
-            if self.is_inside() or self._is_starting():
+            if self.is_inside() or self._starter[0].locked():
                 return
             if self._cancelled:
                 with self.lock:
@@ -276,26 +276,42 @@ class LockedCore(ABC, Generic[T, S]):
         After a MemoryError, the decision is Wait for RETRY_SECONDS.
         """
         core = self.core
-        for again in (True, False):
-            try:
-                if self._cancelled or core.inconsistent:
-                    self._catch_up()
-                decision = core.decide(self.clock())
-                if type(decision) is Expire:
-                    self._owe(decision.settled)
-            except MemoryError:
-                core.inconsistent = True
-                return Wait(self.clock() + RETRY_SECONDS)
-            except Exception as error:  # noqa: BLE001 - a defect, or a signal handler
-                core.inconsistent = True
-                if not again:
-                    self._abort(error)
-            except BaseException:
-                core.inconsistent = True
+        try:
+            if self._cancelled or core.inconsistent:
+                self._catch_up()
+            decision = core.decide(self.clock())
+            if type(decision) is Expire:
+                self._owe(decision.settled)
+        except BaseException as error:
+            core.inconsistent = True
+            if not isinstance(error, Exception):
                 raise
-            else:
-                return decision
-        return Done()
+            return self._decide_again(error)
+        return decision
+
+    def _decide_again(self, error: Exception) -> Decision[T, S]:
+        """Do what `_decide` does, after an exception has interrupted it."""
+        core = self.core
+        try:
+            if isinstance(error, MemoryError):
+                return Wait(self.clock() + RETRY_SECONDS)
+            self._catch_up()  # it was a defect, or a signal handler
+            decision = core.decide(self.clock())
+            if type(decision) is Expire:
+                self._owe(decision.settled)
+        except MemoryError:
+            core.inconsistent = True
+            return Wait(self.clock() + RETRY_SECONDS)
+        except Exception as second:  # noqa: BLE001 - a defect
+            core.inconsistent = True
+            self._abort(second)
+            return Done()
+        except BaseException:
+            core.inconsistent = True
+            raise
+        finally:
+            del error  # breaks a cycle: its traceback refers to this frame
+        return decision
 
     # Reports
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from batchers.core.decisions import Batch
 from batchers.core.machine import Core
+from batchers.core.outcomes import Failed
 
-from .invocation import cancel_task, stack_of
+from .invocation import BatchCancelledError, cancel_task, stack_of
 
 logger = logging.getLogger("batchers")
 
@@ -59,11 +60,15 @@ class FailureLog:
         self._last: float | None = None
         self._left_out = 0
 
-    def add(self, name: str, count: int, cause: BaseException, now: float) -> None:
-        """Log that a batch of `count` items has failed, or count it for the next record.
+    def add(self, name: str, batch: Batch[Any], verdict: object, now: float) -> None:
+        """Log that a batch has failed, or count it for the next record; ignore a batch that has not failed.
 
         `now` is a time in seconds of the batcher's clock.
         """
+        if not batch.failed or type(verdict) is not Failed or isinstance(verdict.cause, BatchCancelledError):
+            return
+        batch.failed = False  # logged, also if an exception makes the driver report the batch once more
+        count, cause = len(batch.requests), verdict.cause
         if self._last is not None and now - self._last < BETWEEN_RECORDS:
             self._left_out += 1
             return

@@ -269,6 +269,7 @@ def test_an_exception_at_every_line(backend: str, flavour: Flavour, event: str) 
     assert line > 3
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in finalizers of earlier ones
 @pytest.mark.parametrize("call", ["submit", "start"])
 def test_an_exception_at_every_line_of_the_first_call(backend: str, flavour: Flavour, call: str) -> None:
     """It starts the threads and loops: the next call is answered, whether or not they have started."""

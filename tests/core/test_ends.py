@@ -322,7 +322,7 @@ def test_a_refused_offer_leaves_nothing() -> None:
     with pytest.raises(IndexError):
         core.offer(refused, 0.0)
 
-    assert list(core._groups._queues) == [None]
+    assert list(core._groups.queues) == [None]
     assert list(waiting.level.queue.levels) == [0]
     assert not any(hasattr(request, "level") for request in refused)
     assert core.stats().queued == 1
@@ -349,7 +349,7 @@ def test_groups_are_forgotten_with_their_last_item() -> None:
     for request in requests:
         core.withdraw(request)
 
-    assert list(core._groups._queues) == [9]
+    assert list(core._groups.queues) == [9]
 
 
 def window_core(batch: int) -> Core[str, str]:
