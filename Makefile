@@ -139,12 +139,13 @@ COMPILE_GROUP := $(BIN)/uv pip compile $(LOCKED) --group
 
 lock: $(VENV)/made
 	@$(PIP) install uv
-	@$(COMPILE) --all-extras --group test --group tools --group mutation --output-file requirements/peers.txt
-	@$(COMPILE) --extra bench --extra train --group test --group tools \
+	@$(COMPILE) --all-extras $(addprefix --group ,peers bench train test tools mutation) \
+		--output-file requirements/peers.txt
+	@$(COMPILE) --all-extras $(addprefix --group ,bench train test tools) \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
 	@$(COMPILE_GROUP) recipes --no-emit-package torch --output-file requirements/recipes.txt
-	@$(COMPILE) --extra server --constraints requirements/peers.txt --output-file requirements/server.txt
+	@$(COMPILE) --extra serving --group server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks mutants

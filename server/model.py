@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from batchers.serving import ModelError, UnprocessableError
+
 ASSETS = Path(__file__).parent.parent / "assets"
 MODEL_FILE = ASSETS / "diabetes.keras"
 DESCRIPTION_FILE = MODEL_FILE.with_suffix(".json")
@@ -59,11 +61,16 @@ class Description(BaseModel):
         return self
 
 
+Measurement = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Row = Annotated[list[Measurement], Field(min_length=FEATURES, max_length=FEATURES, title="Measurements")]
+"""What a request brings."""
+
+
 class ModelFileError(ValueError):
     """The model file is none that this server can use."""
 
 
-class NoPredictionError(ValueError):
+class NoPredictionError(UnprocessableError):
     """The model has no finite prediction for a row: its numbers are too large for it."""
 
 
@@ -166,6 +173,43 @@ class Emulated:
 def load(file: Path, call: ModelCall) -> Predictor:
     """Return what `MODEL_CALL` names. Raises ModelFileError."""
     return Emulated() if call == "emulated" else Model(file, call)
+
+
+class DiabetesModel:
+    """The model as `batchers.serving` takes it: it is loaded when the server starts."""
+
+    def __init__(self, file: Path, call: ModelCall, description: Description) -> None:
+        """Store what is loaded later."""
+        self._file, self._call = file, call
+        self._predictor: Predictor | None = None
+        self.example = description.example
+
+    def load(self) -> None:
+        """Load the network. Raises ModelError."""
+        try:
+            self._predictor = load(self._file, self._call)
+        except ModelFileError as error:
+            raise self._error(error) from error
+
+    def warm_up(self, size: int) -> None:
+        """Run one row and the largest batch. Raises ModelError."""
+        try:
+            self._loaded().warm_up(size)
+        except ModelFileError as error:
+            raise self._error(error) from error
+
+    def predict(self, rows: list[Row]) -> list[float | NoPredictionError]:
+        """Return one prediction for each row; an exception where there is none."""
+        return self._loaded().predict(rows)
+
+    def _loaded(self) -> Predictor:
+        if self._predictor is None:
+            msg = "the model is not loaded: run the app with its lifespan"
+            raise RuntimeError(msg)
+        return self._predictor
+
+    def _error(self, error: ModelFileError) -> ModelError:
+        return ModelError(f"MODEL_FILE={self._file}: {error}")
 
 
 def _first_line(error: Exception) -> str:

@@ -127,6 +127,11 @@ class Stacked:
             options["batch_sizes"] = self._sizes
         return options
 
+    @property
+    def converter(self) -> Converter | None:
+        """The argument `convert` of `stacked`."""
+        return self._convert
+
     def __batchers_pack__(self, batch: list[Any]) -> list[Any]:
         """Return the batch as a list that is stacked when it is pickled, for a pool of processes."""
         return _Packed(batch, self)

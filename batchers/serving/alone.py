@@ -18,9 +18,9 @@ class Alone:
     """
 
     def __init__(
-        self, predict: Callable[[list[list[float]]], list[Any]], threads: int, longest: float | None = None
+        self, predict: Callable[[list[Any]], list[Any]], threads: int, longest: float | None = None
     ) -> None:
-        """Call `predict` with one row at a time. `longest`: the seconds of a request that says nothing of them."""
+        """Call `predict` with one item at a time. `longest`: seconds of a request that says nothing of them."""
         self._predict = predict
         self._longest = longest
         self._pool = ThreadPoolExecutor(threads, "predict alone")
@@ -29,8 +29,8 @@ class Alone:
         self._running: set[asyncio.Future[list[Any]]] = set()
         self._over = False
 
-    async def process(self, row: list[float], *, timeout: float | None = None) -> float:
-        """Return the prediction for a row within so many seconds, or raise its error.
+    async def process(self, item: Any, *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the user's
+        """Return the result of an item within so many seconds, or raise its error.
 
         DeadlineExceededError when there is none in time, BatcherStoppedError after `give_up`.
         """
@@ -40,7 +40,7 @@ class Alone:
             async with asyncio.timeout(self._longest if timeout is None else timeout) as limit:
                 self._limits.add(limit)
                 try:
-                    (answer,) = await self._call(row)
+                    (answer,) = await self._call(item)
                 finally:
                     self._limits.discard(limit)
         except TimeoutError:
@@ -49,26 +49,26 @@ class Alone:
             raise self._too_late() from None
         if isinstance(answer, Exception):
             raise answer
-        return float(answer)
+        return answer
 
     def _too_late(self) -> BatcherError:
         return BatcherStoppedError() if self._over else DeadlineExceededError()
 
-    async def _call(self, row: list[float]) -> list[Any]:
-        rows = [row]
+    async def _call(self, item: Any) -> list[Any]:  # noqa: ANN401 - as above
+        items = [item]
         await self._free.acquire()
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, self._run, rows)
+            running = asyncio.get_running_loop().run_in_executor(self._pool, self._run, items)
         except BaseException:  # no thread can start: what is in the pool's queue all the same is to do nothing
-            rows.clear()
+            items.clear()
             self._free.release()
             raise
         self._running.add(running)
         running.add_done_callback(self._ended)
         return await asyncio.shield(running)  # whoever leaves, leaves the thread behind, and it still counts
 
-    def _run(self, rows: list[list[float]]) -> list[Any]:
-        return self._predict(rows) if rows else []
+    def _run(self, items: list[Any]) -> list[Any]:
+        return self._predict(items) if items else []
 
     def _ended(self, running: asyncio.Future[list[Any]]) -> None:
         if not running.cancelled():

@@ -1,34 +1,53 @@
-"""What cannot be answered, as HTTP answers.
+"""Errors as HTTP answers.
 
-Bad input is 422 in FastAPI's own shape (a list of `type`, `loc` and `msg`), but without the input itself:
-it may be what cannot be encoded. Too large a body is 413 in the same shape.
+Bad input is 422 in the shape of FastAPI (a list of `type`, `loc` and `msg`), but without the input itself, which
+may be impossible to encode. A full queue is 503 with Retry-After, a deadline that has passed is 504.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
-from batchers import BatcherStoppedError, BatchTimeoutError, DeadlineExceededError, QueueFullError
+from batchers import (
+    BatcherStoppedError,
+    BatchTimeoutError,
+    DeadlineExceededError,
+    ItemCostError,
+    QueueFullError,
+    RowError,
+)
 
-from .model import FEATURES, NoPredictionError
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Row = Annotated[list[Number], Field(min_length=FEATURES, max_length=FEATURES)]
+class UnprocessableError(ValueError):
+    """A model has no answer for an item, and the item is the reason: 422 with the text of this error.
 
-ROW: TypeAdapter[list[float]] = TypeAdapter(Row)
+    A model puts the error in the place of the item's result.
+    """
 
 
-class BodyTooLargeError(Exception):
+class BadRequestError(Exception):
+    """A request cannot be understood; subclasses say why."""
+
+
+class BodyTooLargeError(BadRequestError):
     """The body has more bytes than allowed."""
 
+    def __init__(self, limit: int) -> None:
+        """Store the number of bytes that a body may have."""
+        super().__init__()
+        self.limit = limit
 
-class BadRowError(Exception):
-    """The body is no row; the cause is pydantic's error."""
+
+class BadItemError(BadRequestError):
+    """The body is no item; the cause is the error of pydantic."""
 
     def __init__(self, cause: ValidationError) -> None:
         """Keep what pydantic found."""
@@ -36,70 +55,114 @@ class BadRowError(Exception):
         self.problems = cause.errors()
 
 
-class ContentTypeError(Exception):
+class ContentTypeError(BadRequestError):
     """The body is said to be something else than JSON."""
 
 
-class BodyTooSlowError(Exception):
+class BodyTooSlowError(BadRequestError):
     """The body did not come in time."""
 
 
-class UpgradeError(Exception):
-    """The body was not read: with httptools uvicorn drops what follows a head that offers an upgrade."""
+class UpgradeError(BadRequestError):
+    """The body was not read: with httptools, uvicorn drops what follows a head that offers an upgrade."""
 
 
-class RequestTimeoutError(Exception):
+class RequestTimeoutError(BadRequestError):
     """X-Request-Timeout is no number of seconds above 0."""
 
 
-def answer_to(error: Exception, limit: int) -> JSONResponse:  # noqa: C901, PLR0912 - one case for each error
-    """Return the answer for one of these errors; others are raised on: they are defects, and a 500.
+REFUSALS = (
+    UnprocessableError,
+    QueueFullError,
+    BatcherStoppedError,
+    BatchTimeoutError,
+    DeadlineExceededError,
+    RowError,
+    ItemCostError,
+)
+"""The errors of a batcher, or of its model, that are answers and not defects of the server."""
 
-    `limit` is the number of bytes that a body may have.
-    """
+
+class Answer(NamedTuple):
+    """A status, the detail of the body, and more headers."""
+
+    status: int
+    detail: str | list[dict[str, Any]]
+    headers: dict[str, str]
+
+    def response(self) -> JSONResponse:
+        """Return the answer as a response of Starlette."""
+        return JSONResponse({"detail": self.detail}, self.status, self.headers)
+
+
+def answer_to(error: Exception) -> Answer:
+    """Return the answer for an error of `REFUSALS`, a BadRequestError, or MemoryError; raise others again."""
+    if isinstance(error, BadRequestError):
+        return _bad_request(error)
     detail: str | list[dict[str, Any]]
     headers: dict[str, str] = {}
     match error:
-        case BadRowError():
-            found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.problems]
-            status, detail = 422, found
-        case NoPredictionError():
-            status, detail = 422, [_problem("no_prediction", ("body",), str(error))]
-        case ContentTypeError():
-            text = "send the numbers as JSON with Content-Type: application/json"
-            status, detail = 422, [_problem("content_type", ("header", "content-type"), text)]
-        case BodyTooLargeError():
-            text = f"the body has more than {limit} bytes; send {FEATURES} numbers"
-            status, detail = 413, [_problem("too_large", ("body",), text)]
-        case BodyTooSlowError():
-            text = "the body did not come in time: send all that its Content-Length says"
-            status, detail = 408, [_problem("too_slow", ("body",), text)]
-            headers["Connection"] = "close"  # the rest of the body may come at any time
-        case UpgradeError():
-            text = "the body was not read, because of Upgrade: send none, or start the server with --http h11"
-            status, detail = 422, [_problem("upgrade", ("header", "upgrade"), text)]
+        case UnprocessableError():
+            status, detail = 422, [_problem("unprocessable", ("body",), str(error))]
+        case RowError() | ItemCostError():
+            status, detail = 422, [_problem("item", ("body",), str(error))]
         case MemoryError():
             status, detail = 503, "no memory for this request"
-            headers |= {"Retry-After": "1", "Connection": "close"}  # the rest of the body is not read
-        case RequestTimeoutError():
-            text = "must be a number of seconds above 0"
-            status, detail = 422, [_problem("request_timeout", ("header", "x-request-timeout"), text)]
+            headers = {"Retry-After": "1", "Connection": "close"}  # the rest of the body is not read
         case QueueFullError():
             status, detail = 503, "too many requests wait"
-            headers["Retry-After"] = _retry_after(error.retry_after)
+            headers = {"Retry-After": _retry_after(error.retry_after)}
         case BatcherStoppedError():
             status, detail = 503, "the server is stopping"
-            headers["Retry-After"] = "1"
+            headers = {"Retry-After": "1"}
         case DeadlineExceededError(retry_after=float(seconds)):
             status, detail = 503, "too many requests wait for a prediction within the time limit"
-            headers["Retry-After"] = _retry_after(seconds)
+            headers = {"Retry-After": _retry_after(seconds)}
         case DeadlineExceededError():
             status, detail = 504, "no prediction within the time limit"
         case BatchTimeoutError():
             status, detail = 504, "the model does not answer"
         case _:
             raise error
-    return JSONResponse({"detail": detail}, status, headers)
+    return Answer(status, detail, headers)
+
+
+def _bad_request(error: BadRequestError) -> Answer:
+    match error:
+        case BadItemError():
+            found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.problems]
+            return Answer(422, found, {})
+        case ContentTypeError():
+            text = "send JSON with Content-Type: application/json"
+            return Answer(422, [_problem("content_type", ("header", "content-type"), text)], {})
+        case BodyTooLargeError():
+            text = f"the body has more than {error.limit} bytes"
+            return Answer(413, [_problem("too_large", ("body",), text)], {})
+        case BodyTooSlowError():
+            text = "the body did not come in time: send all that its Content-Length says"
+            headers = {"Connection": "close"}  # the rest of the body may come at any time
+            return Answer(408, [_problem("too_slow", ("body",), text)], headers)
+        case UpgradeError():
+            text = "the body was not read, because of Upgrade: send none, or start the server with --http h11"
+            return Answer(422, [_problem("upgrade", ("header", "upgrade"), text)], {})
+        case RequestTimeoutError():
+            text = "must be a number of seconds above 0"
+            return Answer(422, [_problem("request_timeout", ("header", "x-request-timeout"), text)], {})
+        case _:
+            raise error
+
+
+def add_error_handlers(app: Starlette) -> None:
+    """Let a FastAPI or Starlette application answer the errors of batchers as this module describes.
+
+    Without the handlers, a full queue and a deadline that has passed are answers with status 500.
+    """
+
+    async def answer(_: Request, error: Exception) -> Response:  # async: Starlette calls others in a thread
+        return answer_to(error).response()
+
+    for kind in (*REFUSALS, BadRequestError):
+        app.add_exception_handler(kind, answer)
 
 
 def _retry_after(seconds: float) -> str:

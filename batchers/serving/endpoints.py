@@ -1,7 +1,7 @@
-"""The routes of predictions: ASGI apps that take a row of numbers and answer a number.
+"""Routes of predictions: ASGI applications that read an item, wait for its result, and answer.
 
-FastAPI documents them, but a request does not pass through its middlewares, exit stacks and router, which took
-more time than everything else in a request together (decision 20).
+FastAPI documents them, but a request does not pass through the middleware, exit stacks and router of FastAPI,
+which took more time than everything else in a request together (decision 20).
 """
 
 from __future__ import annotations
@@ -9,33 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from math import inf, isfinite
-from typing import Protocol
+from math import inf
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Response
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchers import BatcherStoppedError, BatchTimeoutError, DeadlineExceededError, QueueFullError
-
-from .model import NoPredictionError
-from .problems import (
-    ROW,
-    BadRowError,
+from .answers import (
+    REFUSALS,
+    BadRequestError,
     BodyTooLargeError,
     BodyTooSlowError,
     ContentTypeError,
-    RequestTimeoutError,
     UpgradeError,
     answer_to,
 )
+from .requests import HEADER, parse_seconds, until_client_leaves
 
 logger = logging.getLogger("uvicorn.error")
-
-BAD_INPUT = (BadRowError, BodyTooLargeError, BodyTooSlowError, ContentTypeError, RequestTimeoutError, UpgradeError)
-REFUSALS = (NoPredictionError, QueueFullError, BatcherStoppedError, BatchTimeoutError, DeadlineExceededError)
 
 JSON = (b"content-type", b"application/json")
 SAFETY = (
@@ -51,66 +44,61 @@ CLOSE = (b"connection", b"close")
 
 BAD, FAILED = 400, 500
 
-PATIENCE = 0.02
-"""Seconds after which a request that still waits looks whether its client is still there."""
 
+class Process(Protocol):
+    """What an endpoint waits for."""
 
-class Predict(Protocol):
-    """What an endpoint asks."""
-
-    def __call__(self, row: list[float], /, *, timeout: float | None) -> Awaitable[float]:
-        """Return the prediction for a row within so many seconds; None: the server's own limit."""
+    def __call__(self, item: Any, /, *, timeout: float | None) -> Awaitable[Any]:  # noqa: ANN401 - the user's
+        """Return the result of an item within so many seconds; None: the limit of the batcher."""
         ...
 
 
 class Endpoint:
-    """Reads a row, asks for its prediction, and answers with it or with what went wrong."""
+    """Reads an item, waits for its result, and answers with it or with what went wrong."""
 
-    def __init__(self, predict: Predict, limit: int, seconds: float, longest: float | None = None) -> None:
-        """Accept bodies of at most `limit` bytes that come within `seconds`.
+    def __init__(
+        self,
+        process: Process,
+        parse: Callable[[bytes], Any],
+        dump: Callable[[Any], bytes],
+        *,
+        max_body_size: int,
+        body_timeout: float,
+        longest: float | None = None,
+    ) -> None:
+        """Initialise the endpoint.
 
-        A request may say in X-Request-Timeout how many seconds it has, `longest` at most.
+        `parse` makes an item of a body, and raises BadRequestError; `dump` makes a body of a result. A body has at
+        most `max_body_size` bytes, which come within `body_timeout` seconds. X-Request-Timeout may say at most
+        `longest` seconds.
         """
-        self._predict = predict
-        self._limit = limit
-        self._seconds = seconds
+        self._process = process
+        self._parse = parse
+        self._dump = dump
+        self._limit = max_body_size
+        self._seconds = body_timeout
         self._longest = inf if longest is None else longest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
             timeout = self._look_at_headers(scope)
-            row = await self._read(scope, receive)
+            item = self._parse(await self._read(scope, receive))
+            result = await until_client_leaves(self._process(item, timeout=timeout), receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
-        except (*BAD_INPUT, MemoryError) as error:
+        except (*REFUSALS, BadRequestError, MemoryError) as error:
             if isinstance(error, MemoryError):
                 logger.error("No memory for a request: MemoryError")  # noqa: TRY400 - nobody needs to know where
-            await answer_to(error, self._limit)(scope, receive, send)
+            await answer_to(error).response()(scope, receive, send)
             return
-        watch = _Watch(receive)
-        try:
-            value = float(await self._predict(row, timeout=timeout))
-        except REFUSALS as error:
-            watch.end()
-            await answer_to(error, self._limit)(scope, receive, send)
-            return
-        except asyncio.CancelledError:
-            if not watch.has_left():
-                raise
-            return  # nobody is there to read an answer; the item never runs, if it did not yet
-        finally:
-            watch.end()
-        if not isfinite(value):
-            msg = f"the model predicted {value}, which JSON cannot say"
-            raise ValueError(msg)
-        body = repr(value).encode()  # for finite floats JSON's own form
+        body = self._dump(result)
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, length]})
         await send({"type": "http.response.body", "body": body})
 
-    async def _read(self, scope: Scope, receive: Receive) -> list[float]:
-        """Return the row in the body. Raises one of `BAD_INPUT`, or ClientDisconnect."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body. Raises BadRequestError, or ClientDisconnect."""
         try:
             # A client that stalls would keep the server from stopping.
             async with asyncio.timeout(self._seconds):
@@ -119,10 +107,7 @@ class Endpoint:
             raise BodyTooSlowError from None
         if not body and _offers_upgrade(scope) and _announces_body(scope):
             raise UpgradeError
-        try:
-            return ROW.validate_json(body)
-        except ValidationError as error:
-            raise BadRowError(error) from None
+        return body
 
     def _look_at_headers(self, scope: Scope) -> float | None:
         """Refuse what is not JSON, or too large, before the body comes; return the seconds that the client gives.
@@ -137,14 +122,14 @@ class Endpoint:
                 kind = value.partition(b";")[0].strip().lower()
             elif name == b"content-length":
                 length = value.strip().lstrip(b"0")
-            elif name == b"x-request-timeout":
+            elif name == HEADER:
                 timeout = value
         if kind != b"application/json" and not kind.endswith(b"+json"):
             raise ContentTypeError
         # A length that is no number says nothing: the body is measured as it comes.
         if length.isdigit() and (len(length) > len(str(self._limit)) or int(length) > self._limit):
-            raise BodyTooLargeError
-        return None if timeout is None else min(_seconds(timeout), self._longest)
+            raise BodyTooLargeError(self._limit)
+        return None if timeout is None else min(parse_seconds(timeout), self._longest)
 
     async def _body(self, receive: Receive) -> bytes:
         body = bytearray()
@@ -155,7 +140,7 @@ class Endpoint:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > self._limit:
-                raise BodyTooLargeError
+                raise BodyTooLargeError(self._limit)
             more = message.get("more_body", False)
         return bytes(body)
 
@@ -171,78 +156,33 @@ def _announces_body(scope: Scope) -> bool:
     )
 
 
-def _seconds(text: bytes) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise RequestTimeoutError from None
-    if not 0 < seconds < inf:
-        raise RequestTimeoutError
-    return seconds
+class EndpointResponse(Response):
+    """A response of FastAPI that an endpoint makes."""
 
-
-class _Watch:
-    """Cancels the request that waits for its prediction when its client leaves. It begins after `PATIENCE`."""
-
-    __slots__ = ("_left", "_receive", "_request", "_timer", "_watcher")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._request = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
-        self._left = False
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._begin)
-
-    def _begin(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._wait())
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._left = True
-        if self._request is not None:
-            self._request.cancel()
-
-    def has_left(self) -> bool:
-        """Return whether the client has; the request is then no longer cancelled."""
-        if self._left and self._request is not None:
-            self._request.uncancel()
-        return self._left
-
-    def end(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-
-class Handed(Response):
-    """A response that an ASGI app makes."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        """Hand the request over to `app`."""
+    def __init__(self, endpoint: ASGIApp) -> None:
+        """Hand the request over to `endpoint`."""
         super().__init__()
-        self._app = app
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the app answer."""
-        await self._app(scope, receive, send)
+        """Let the endpoint answer."""
+        await self._endpoint(scope, receive, send)
 
 
-class Front:
-    """An ASGI app in front of the API: it answers what is posted to a few paths, and hands on the rest.
+class ServedApp:
+    """An ASGI application around a FastAPI one: what is posted to some paths goes directly to their endpoints.
 
     It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains, where the app has failed, and
     to requests whose body may not have been read.
     """
 
     def __init__(
-        self, api: FastAPI, endpoints: Mapping[str, ASGIApp], drains: Callable[[], bool] = lambda: False
+        self, api: FastAPI, endpoints: Mapping[str, ASGIApp], is_draining: Callable[[], bool] = lambda: False
     ) -> None:
-        """Answer POST for these paths. `drains`: whether the server is about to stop."""
+        """Initialise the application. `is_draining` returns True when the server is about to stop."""
         self.api = api
         self._endpoints = endpoints
-        self._drains = drains
+        self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server."""
@@ -251,7 +191,7 @@ class Front:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
-                closes = self._drains() or status == FAILED
+                closes = self._is_draining() or status == FAILED
                 # What httptools has not read of such a request, it would take for the next one.
                 unread = status >= BAD or (scope["method"] != "POST" and _announces_body(scope))
                 closes = closes or (unread and _offers_upgrade(scope))
@@ -264,7 +204,7 @@ class Front:
                 try:
                     await endpoint(scope, receive, send_with_headers)
                 except Exception:
-                    # Raised on, for uvicorn's log; but its own answer would have none of the headers.
+                    # Raised again, for uvicorn's log; but its own answer would have none of the headers.
                     await PlainTextResponse("Internal Server Error", FAILED)(scope, receive, send_with_headers)
                     raise
                 return

@@ -25,7 +25,7 @@ TOLD_BEFORE = 0.8
 class Drains(Protocol):
     """What is told that the server is about to stop."""
 
-    draining: bool
+    is_draining: bool
 
     def give_up(self) -> None:
         """Tell all who still wait that they wait for nothing."""
@@ -62,7 +62,7 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
     handler: Callable[[int, FrameType | None], object] = server.handle_exit
 
     def interrupt(_: int, frame: FrameType | None) -> None:
-        service.draining = True  # with h11 uvicorn itself does not say that it closes a connection
+        service.is_draining = True  # with h11 uvicorn itself does not say that it closes a connection
         # The second one is to end the server at once, but on uvloop uvicorn still waits for all connections.
         left = 0.0 if server.should_exit else timeout
         handler(signal.SIGINT, frame)
@@ -73,10 +73,10 @@ def drain_on_signals(server: uvicorn.Server, service: Drains, delay: float, time
             interrupt(signal.SIGINT, None)
 
     def drain(_: int, __: FrameType | None) -> None:
-        if service.draining or not delay or not server.started:  # before the start nobody has to go elsewhere
+        if service.is_draining or not delay or not server.started:  # before the start nobody has to go elsewhere
             end()
         else:
-            service.draining = True
+            service.is_draining = True
             loop.call_soon_threadsafe(loop.call_later, delay, end)
 
     signal.signal(signal.SIGTERM, drain)
@@ -107,7 +107,7 @@ async def close_slow_heads(server: uvicorn.Server, seconds: float) -> None:
         since = seen
 
 
-def say_if_it_failed(task: asyncio.Task[None]) -> None:
+def log_failure(task: asyncio.Task[None]) -> None:
     """Log why the connections are watched no more, if it was not the end of the server."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("Slow heads are no longer closed: restart the server", exc_info=error)

@@ -13,10 +13,14 @@ if __name__ == "__main__":
     import tensorflow as tf  # noqa: F401 - what is measured
 
     imported = time.perf_counter()
-    from server.app import Service
+    from batchers.serving.application import ModelService
+    from batchers.serving.models import Model
+    from server.model import DiabetesModel
     from server.settings import read_settings
 
-    service = Service(read_settings())
+    settings = read_settings()
+    model = DiabetesModel(settings.model_file, settings.model_call, settings.description)
+    service = ModelService(Model(model), settings)
 
     async def start_and_stop() -> float:
         """Return when it was ready."""

@@ -12,9 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.model import NoPredictionError
-from server.predictions import Endpoint
-
-from .test_predictions import JSON, LIMIT, ask, total
+from tests.serving.test_endpoints import JSON, LIMIT, ask, endpoint, total
 
 EXAMPLES = int(os.environ.get("HOSTILE_BODIES", "300"))
 """HOSTILE_BODIES=100000 for a long run."""
@@ -64,7 +62,7 @@ async def predict(row: list[float], *, timeout: float | None) -> float:
 def test_any_body(body: bytes, more: list[tuple[bytes, bytes]]) -> None:
     """In one part or two; the answer is JSON that says what is wrong, without what was sent."""
     parts = (body[: len(body) // 2], body[len(body) // 2 :])
-    status, _, content = asyncio.run(ask(Endpoint(predict, LIMIT, 1.0), *parts, headers=tuple(more)))
+    status, _, content = asyncio.run(ask(endpoint(predict, LIMIT, 1.0), *parts, headers=tuple(more)))
     assert status in {200, 413, 422}
     found = json.loads(content)
     if status != 200:

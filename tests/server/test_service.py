@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batchers import BatcherStoppedError
-from server.app import Service
+from batchers.serving.application import ModelService
+from batchers.serving.models import Model
 from server.model import Emulated
 from server.settings import read_settings
 from tests.support.children import PATIENCE
@@ -34,8 +35,8 @@ async def test_the_loop_ends_as_the_service_gives_up(backend: str, monkeypatch: 
     """The end of uvicorn cancels each task, also that of the giving up; stopping does not drain all the same."""
     monkeypatch.setenv("BATCHER_BACKEND", backend)
     monkeypatch.setenv("BATCHER_DRAIN_TIMEOUT", "3600")
-    service = Service(read_settings())
-    service.model = model = Held()
+    model = Held()
+    service = ModelService(Model(model), read_settings())
     caller = asyncio.create_task(service.batcher.process([0.0] * 10))
     assert await asyncio.to_thread(model.called.wait, PATIENCE)
     before = asyncio.all_tasks()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from batchers import BatcherStoppedError, DeadlineExceededError
-from server.alone import Alone
+from batchers.serving.alone import Alone
 from server.model import NoPredictionError
 from tests.support.gate import Gate, outcomes, until
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from server.predictions import Endpoint, Front
-from server.problems import ROW
+from batchers.serving.endpoints import Endpoint, ServedApp
+from batchers.serving.payloads import ItemType, dump
+from server.model import Row
 
 LIMIT = 200
+ROW = ItemType(Row)
 BODY = json.dumps([1.0] * 10).encode()
 JSON = (b"content-type", b"application/json")
 
@@ -27,6 +29,11 @@ def anyio_backend() -> str:
 
 async def total(row: list[float], *, timeout: float | None) -> float:
     return sum(row)
+
+
+def endpoint(process: Any, limit: int, seconds: float, longest: float | None = None) -> Endpoint:
+    """Return an endpoint for rows of ten numbers."""
+    return Endpoint(process, ROW.parse, dump, max_body_size=limit, body_timeout=seconds, longest=longest)
 
 
 def scope_of(*headers: tuple[bytes, bytes], **more: object) -> dict[str, Any]:
@@ -62,7 +69,7 @@ async def ask(
 
 async def test_an_answer() -> None:
     """It is JSON and says how long it is; the body may come in parts."""
-    status, headers, body = await ask(Endpoint(total, LIMIT, 1.0), BODY[:5], BODY[5:], b"")
+    status, headers, body = await ask(endpoint(total, LIMIT, 1.0), BODY[:5], BODY[5:], b"")
 
     assert (status, body) == (200, b"10.0")
     assert headers == {b"content-type": b"application/json", b"content-length": b"4"}
@@ -75,7 +82,7 @@ async def test_numbers_of_any_kind(value: float) -> None:
     async def predict(_: list[float], *, timeout: float | None) -> float:
         return value
 
-    assert await ask(Endpoint(predict, LIMIT, 1.0), BODY) == (
+    assert await ask(endpoint(predict, LIMIT, 1.0), BODY) == (
         200,
         {b"content-type": b"application/json", b"content-length": b"3"},
         b"1.5",
@@ -90,28 +97,28 @@ async def test_what_json_cannot_say(value: float) -> None:
         return value
 
     with pytest.raises(ValueError, match="which JSON cannot say"):
-        await ask(Endpoint(predict, LIMIT, 1.0), BODY)
+        await ask(endpoint(predict, LIMIT, 1.0), BODY)
 
 
 async def test_errors_of_the_model_are_not_the_clients() -> None:
     """Not even those that look like one of a body."""
 
     async def invalid(_: list[float], *, timeout: float | None) -> float:
-        ROW.validate_python("no row")
+        ROW.adapter.validate_python("no row")
         return 0.0
 
     async def slow(_: list[float], *, timeout: float | None) -> float:
         raise TimeoutError
 
     with pytest.raises(ValueError, match="validation error"):
-        await ask(Endpoint(invalid, LIMIT, 1.0), BODY)
+        await ask(endpoint(invalid, LIMIT, 1.0), BODY)
     with pytest.raises(TimeoutError):
-        await ask(Endpoint(slow, LIMIT, 1.0), BODY)
+        await ask(endpoint(slow, LIMIT, 1.0), BODY)
 
 
 async def test_a_client_that_leaves() -> None:
     """In the middle of its body: nobody is asked and nobody answered."""
-    assert await ask(Endpoint(total, LIMIT, 1.0)) == (0, {}, b"")
+    assert await ask(endpoint(total, LIMIT, 1.0)) == (0, {}, b"")
 
 
 async def test_a_client_that_leaves_while_it_waits() -> None:
@@ -125,7 +132,7 @@ async def test_a_client_that_leaves_while_it_waits() -> None:
             cancelled.set()
         return 0.0
 
-    assert await ask(Endpoint(predict, LIMIT, 1.0), BODY) == (0, {}, b"")
+    assert await ask(endpoint(predict, LIMIT, 1.0), BODY) == (0, {}, b"")
     assert cancelled.is_set()
     task = asyncio.current_task()
     assert task is not None
@@ -140,7 +147,7 @@ async def test_a_server_that_cancels() -> None:
         begun.set()
         return float(await asyncio.get_running_loop().create_future())
 
-    task = asyncio.create_task(ask(Endpoint(predict, LIMIT, 1.0), BODY))
+    task = asyncio.create_task(ask(endpoint(predict, LIMIT, 1.0), BODY))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -156,16 +163,16 @@ async def test_the_time_of_a_request(text: bytes, seconds: float) -> None:
         seen.append(timeout)
         return 0.0
 
-    endpoint = Endpoint(predict, LIMIT, 1.0, 2.0)
-    assert (await ask(endpoint, BODY, headers=(JSON, (b"x-request-timeout", text))))[0] == 200
-    await ask(endpoint, BODY)
+    limited = endpoint(predict, LIMIT, 1.0, 2.0)
+    assert (await ask(limited, BODY, headers=(JSON, (b"x-request-timeout", text))))[0] == 200
+    await ask(limited, BODY)
     assert seen == [seconds, None]
 
 
 @pytest.mark.parametrize("text", [b"", b"0", b"-1", b"nan", b"inf", b"soon", b"\xff"])
 async def test_times_that_are_none(text: bytes) -> None:
     """The header is named."""
-    answer = await ask(Endpoint(total, LIMIT, 1.0), BODY, headers=((b"x-request-timeout", text),))
+    answer = await ask(endpoint(total, LIMIT, 1.0), BODY, headers=((b"x-request-timeout", text),))
     assert answer[0] == 422
     assert b"x-request-timeout" in answer[2]
 
@@ -182,8 +189,8 @@ async def test_every_answer_is_safe() -> None:
     async def fails() -> None:
         raise KeyError
 
-    endpoints = {"/p": Endpoint(total, LIMIT, 1.0), "/fails": Endpoint(fail, LIMIT, 1.0)}
-    front = Front(api, endpoints, lambda: drains)
+    endpoints = {"/p": endpoint(total, LIMIT, 1.0), "/fails": endpoint(fail, LIMIT, 1.0)}
+    front = ServedApp(api, endpoints, lambda: drains)
     for path in ("/p", "/openapi.json", "/nowhere"):
         _, headers, _ = await ask(front, BODY, path=path)
         assert headers[b"x-content-type-options"] == b"nosniff"
@@ -207,7 +214,7 @@ async def test_a_drain_that_begins_while_a_request_waits() -> None:
         drains = True
         return await total(row, timeout=timeout)
 
-    front = Front(FastAPI(), {"/p": Endpoint(predict, LIMIT, 1.0)}, lambda: drains)
+    front = ServedApp(FastAPI(), {"/p": endpoint(predict, LIMIT, 1.0)}, lambda: drains)
     status, headers, _ = await ask(front, BODY, path="/p")
     assert (status, headers[b"connection"]) == (200, b"close")
 
@@ -231,7 +238,7 @@ async def test_offers_of_an_upgrade(
 
     It blames the offer where there was to be a body.
     """
-    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)})
+    front = ServedApp(FastAPI(), {"/p": endpoint(total, LIMIT, 1.0)})
     status, found, text = await ask(front, body, path=path, headers=(*headers, (b"upgrade", b"h2c")))
     assert (status, found.get(b"connection")) == answer
     length = dict(headers).get(b"content-length", b"0")
@@ -248,7 +255,7 @@ async def test_a_client_that_stalls() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Endpoint(total, LIMIT, 0.001)(scope_of(JSON), receive, send)
+    await endpoint(total, LIMIT, 0.001)(scope_of(JSON), receive, send)
 
     assert sent[0]["status"] == 408
     assert dict(sent[0]["headers"])[b"connection"] == b"close"
@@ -271,8 +278,8 @@ async def test_a_client_that_stalls() -> None:
 )
 async def test_headers(headers: tuple[tuple[bytes, bytes], ...], status: int) -> None:
     """Of several the first counts; a length that is no number says nothing, the body is measured anyway."""
-    assert (await ask(Endpoint(total, LIMIT, 1.0), BODY, headers=headers))[0] == status
-    assert (await ask(Endpoint(total, LIMIT, 1.0), BODY, b" " * LIMIT))[0] == 413
+    assert (await ask(endpoint(total, LIMIT, 1.0), BODY, headers=headers))[0] == status
+    assert (await ask(endpoint(total, LIMIT, 1.0), BODY, b" " * LIMIT))[0] == 413
 
 
 @pytest.mark.parametrize(
@@ -288,6 +295,6 @@ async def test_headers(headers: tuple[tuple[bytes, bytes], ...], status: int) ->
 )
 async def test_the_front_behind_a_prefix(path: str, root_path: str, status: int) -> None:
     """The prefix is no part of the path, and is one only up to a slash."""
-    front = Front(FastAPI(), {"/p": Endpoint(total, LIMIT, 1.0)})
+    front = ServedApp(FastAPI(), {"/p": endpoint(total, LIMIT, 1.0)})
 
     assert (await ask(front, BODY, path=path, root_path=root_path))[0] == status

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from server.process import close_slow_heads, drain_on_signals, running_server, say_if_it_failed
+from batchers.serving.uvicorn_server import close_slow_heads, drain_on_signals, log_failure, running_server
 from tests.support.clocks import VirtualLoop
 
 LIMIT = 8.0
@@ -125,7 +125,7 @@ def test_a_watch_that_fails_says_so(caplog: pytest.LogCaptureFixture, server: ob
 
     async def watch(server: Any) -> None:
         task = asyncio.create_task(close_slow_heads(server, LIMIT))
-        task.add_done_callback(say_if_it_failed)
+        task.add_done_callback(log_failure)
         await asyncio.sleep(LIMIT)
         task.cancel()
         await asyncio.wait((task,))
@@ -156,7 +156,7 @@ class Draining:
     started: bool
     config: Config = field(default_factory=Config)
     should_exit: bool = False
-    draining: bool = False
+    is_draining: bool = False
     ends: list[float] = field(default_factory=list)
     gives_up: list[float] = field(default_factory=list)
 
@@ -200,7 +200,7 @@ def drained(
 def test_when_sigterm_ends_the_server(started: bool, delay: float, ends: float) -> None:
     """After the time to leave, but at once while it starts: nobody is there yet to go elsewhere."""
     server = drained(started, delay, {0.0: signal.SIGTERM})
-    assert server.draining
+    assert server.is_draining
     assert (server.ends, server.gives_up) == ([ends], [ends + 16.0])
 
 

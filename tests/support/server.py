@@ -128,6 +128,6 @@ class Connection:
         return answers
 
 
-def run_to_end(*, port: int = 0, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_to_end(*, port: int = 0, app: str = "server.app:app", **settings: str) -> subprocess.CompletedProcess[str]:
     """Start a server that should not get far, and return what it said. Port 0: a free one."""
-    return run(command("--port", str(port or free_port())), env=environment(settings))
+    return run(command("--port", str(port or free_port()), app=app), env=environment(settings))

@@ -10,7 +10,9 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from server.predictions import Endpoint, Front
+from batchers.serving.endpoints import Endpoint, ServedApp
+from batchers.serving.payloads import ItemType, dump
+from server.model import Row
 from server.settings import read_settings
 
 from . import model, values
@@ -25,7 +27,14 @@ async def predict(row: list[float], *, timeout: float | None) -> float:  # noqa:
 
 
 settings = read_settings()
-app = Front(FastAPI(), {"/predict": Endpoint(predict, settings.max_body_size, settings.body_timeout)})
+endpoint = Endpoint(
+    predict,
+    ItemType(Row).parse,
+    dump,
+    max_body_size=settings.max_body_size,
+    body_timeout=settings.body_timeout,
+)
+app = ServedApp(FastAPI(), {"/predict": endpoint})
 
 if __name__ == "__main__":
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, ws="none", log_level="warning")

@@ -1,0 +1,219 @@
+"""The application for any model: FastAPI for its documents and operations, and the routes of predictions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from batchers import Batcher, create_batcher
+
+from .alone import Alone
+from .answers import add_error_handlers
+from .endpoints import Endpoint, EndpointResponse, Process, ServedApp
+from .models import Model
+from .payloads import ModelError, dump, schemas
+from .service import Service, add_operations
+from .settings import Settings
+
+logger = logging.getLogger("uvicorn.error")
+
+CALLS_ALONE = 40
+"""Calls of the model for one request alone at most, at a time: as many as FastAPI has threads for."""
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    408: {"description": "The body did not come in time."},
+    413: {"description": "The body is too large."},
+    422: {
+        "description": "The body does not fit the schema, the model has no answer for it, or X-Request-Timeout is "
+        "no number."
+    },
+    503: {"description": "The queue is full, there is no memory, or the server stops; see Retry-After."},
+    504: {"description": "No prediction in time."},
+}
+
+
+class ModelService(Service):
+    """A model and its batcher, from the start of a server to the end of its drain."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        """Make the batcher; nothing is loaded or started."""
+        self.model = model
+        self.settings = settings
+        self.problem = ""
+        self.batcher: Batcher[Any, Any] = create_batcher(
+            settings.backend, model.function, **settings.batcher_options()
+        )
+        super().__init__(
+            self.batcher,
+            drain_delay=settings.drain_delay,
+            drain_timeout=settings.drain_timeout,
+            head_timeout=settings.head_timeout,
+        )
+
+    async def start(self) -> None:
+        """Load the model and warm it up. Raises ModelError."""
+        try:
+            await self.model.start(self.settings.largest_batch)
+        except ModelError as error:
+            self.problem = f"error: {error}"
+            raise
+        await super().start()
+
+    async def stop(self) -> None:
+        """Answer what was accepted, then end the batcher and close the model."""
+        await super().stop()
+        try:
+            await self.model.stop()
+        except ModelError as error:
+            logger.error("%s", error)  # noqa: TRY400 - it names the place
+
+
+class _ShortStart:
+    """Middleware: if the model cannot be loaded, the start ends with one line in the place of a traceback."""
+
+    def __init__(self, app: ASGIApp, service: ModelService) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_in_short(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed" and self._service.problem:
+                message["message"] = self._service.problem
+            await send(message)
+
+        await self._app(scope, receive, send_in_short)
+
+
+def create_app(
+    model: Any,  # noqa: ANN401 - the user's
+    settings: Settings | None = None,
+    *,
+    path: str = "/predict",
+    alone: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    title: str = "batchers",
+    description: str = "",
+    version: str = "",
+) -> ServedApp:
+    """Return the ASGI application that serves a model.
+
+    model
+        A function of a list of items, or an object with `predict(batch)` and, where it has them, `load()`,
+        `warm_up(size)`, `close()` and `example`. The types of items and results come from the annotations of the
+        function. A class is called without arguments.
+    settings
+        Default None: the default settings; the environment is not read.
+    path
+        The route of predictions: `POST` of one item. `path` + "_many" takes a list of items; all of them are
+        answered, or none.
+    alone
+        One more route, which calls the model for each request alone, for comparisons. Default None: there is none.
+    about
+        More for the JSON object of `/stats`. Default None: nothing.
+    title, description, version
+        For the document of the API.
+
+    Raises ModelError for what is no model, and OptionError for wrong settings.
+    """
+    served = Model(model)
+    service = ModelService(served, Settings.model_construct() if settings is None else settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service.lifespan(app):
+            yield
+
+    api = FastAPIOffline(
+        title=title, description=description, version=version or "0", lifespan=lifespan, redirect_slashes=False
+    )
+    api.add_middleware(_ShortStart, service=service)
+    add_error_handlers(api)
+    endpoints = _add_predictions(api, service, path, alone)
+    add_operations(api, service, _about(service.settings) | dict(about or {}))
+    return ServedApp(api, endpoints, lambda: service.is_draining)
+
+
+def _about(settings: Settings) -> dict[str, Any]:
+    return {"backend": settings.backend, "policy": settings.policy}
+
+
+def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str | None) -> dict[str, ASGIApp]:
+    settings, model = service.settings, service.model
+
+    def endpoint_of(process: Process, parse: Callable[[bytes], Any]) -> Endpoint:
+        return Endpoint(
+            process,
+            parse,
+            dump,
+            max_body_size=settings.max_body_size,
+            body_timeout=settings.body_timeout,
+            longest=settings.timeout,
+        )
+
+    batcher = service.batcher
+    one = endpoint_of(batcher.process, model.items.parse)
+    many = endpoint_of(batcher.process_many, model.items.parse_many)
+    routes = [
+        (path, "item", "Put this request into a batch with others.", one),
+        (f"{path}_many", "items", "Put a list of items into batches; all are answered, or none.", many),
+    ]
+    if alone is not None:
+        calls = Alone(model.function, CALLS_ALONE, settings.timeout)
+        service.alone.append(calls)
+        only = endpoint_of(calls.process, model.items.parse)
+        routes.append((alone, "item", "Call the model for this request alone.", only))
+    endpoints: dict[str, ASGIApp] = {}
+    kinds: dict[str, str] = {}
+    for route, kind, text, endpoint in routes:
+        kinds[route] = kind
+        for place in (route, f"{route}/"):  # with the slash at the end, too
+            endpoints[place] = endpoint
+            add = api.post(place, description=text, responses=ANSWERS, include_in_schema=place == route)
+            add(_passed_to(endpoint))
+    _document(api, service.model, kinds)
+    return endpoints
+
+
+def _passed_to(endpoint: Endpoint) -> Callable[[], Any]:
+    async def predict() -> Response:
+        return EndpointResponse(endpoint)
+
+    return predict
+
+
+def _document(api: FastAPI, model: Model, kinds: dict[str, str]) -> None:
+    """Let the document of the API have the schemas of items and results."""
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            document = get_openapi(
+                title=api.title, version=api.version, description=api.description, routes=api.routes
+            )
+            found, definitions = schemas(item=(model.items, "validation"), result=(model.results, "serialization"))
+            document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
+            item = found["item"] | ({} if model.example is None else {"examples": [model.example]})
+            for route, kind in kinds.items():
+                post = document["paths"][route]["post"]
+                many = kind == "items"
+                body = {"type": "array", "items": item} if many else item
+                result = {"type": "array", "items": found["result"]} if many else found["result"]
+                content: dict[str, Any] = {"schema": body}
+                if model.example is not None:
+                    content["example"] = [model.example] if many else model.example
+                post["requestBody"] = {"required": True, "content": {"application/json": content}}
+                post["responses"]["200"]["content"] = {"application/json": {"schema": result}}
+            api.openapi_schema = document
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents
