@@ -15,13 +15,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx recipes nightly test-library test-pythons stress soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-nginx test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
 	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
+	@echo "make test-wheel   serve a model from the wheel, in an empty environment"
 	@echo "make recipes run the programs that need large packages, in an environment of their own"
 	@echo "make nightly run all tests ten times, alone and on a busy machine, and kill ten runs"
 	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
@@ -85,6 +86,11 @@ stress: $(VENV)/test.installed
 		left=$$(( $(REPEATS) - done )); \
 		$(PYTEST) -m race -q --count $$(( left < 10 ? left : 10 )) -x $(LIBRARY_TESTS) || exit 1; \
 	done
+
+# Build the wheel, and serve a model from it in an empty environment.
+test-wheel: $(VENV)/dev.installed
+	@echo "== Serving a model from the wheel, in an empty environment"
+	@$(BIN)/python -m tests.wheel >/dev/null
 
 recipes: $(VENV)/dev.installed $(VENV)/recipes/installed
 	@echo "== Checking the types of functions that return tensors"

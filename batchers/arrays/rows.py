@@ -87,6 +87,8 @@ class RowConverter:
 
         Raises RowError if the item is no such row, and the errors of `__array__` methods.
         """
+        if type(item) is np.ndarray and item.dtype is self.dtype and item.shape == self.shape and not self.finite:
+            return item.copy()  # most items; the checks below would take as long as the copy
         if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
             msg = (
                 f"the item is a masked array whose element {_first(np.ma.getmaskarray(item))} is missing: fill it"

@@ -120,7 +120,8 @@ class Stacked:
         """The options of the batcher that come with this function."""
         options: dict[str, Any] = {}
         if self._convert is not None:
-            options["convert"] = self._converted
+            simple = self._padding is None and isinstance(self._convert, RowConverter)
+            options["convert"] = self._convert if simple else self._converted
         if self._padding is not None:
             options["length"] = self._length_of
         if self._sizes:

@@ -94,7 +94,8 @@ def split(result: Any, count: int, *, copy: bool, path: str = "") -> list[Any]: 
     if package == "tensorflow":
         return list(sys.modules["tensorflow"].unstack(result, num=count))
     found_rows: Sequence[Any] = list(result)
-    if copy:
+    is_flat = isinstance(result, np.ndarray) and result.ndim == 1 and result.dtype != object
+    if copy and not is_flat:  # scalars are copies
         return [row.copy() if isinstance(row, np.ndarray) else row for row in found_rows]
     return list(found_rows)
 

@@ -68,7 +68,8 @@ class RequestFactory(Generic[T]):
         options = self._options
         if options.convert is not None:
             item = options.convert(item)
-            _refuse_coroutine("convert", item)
+            if type(item) is CoroutineType:
+                _refuse_coroutine("convert", item)
         group = None
         if options.group_by is not None:
             group = options.group_by(item)

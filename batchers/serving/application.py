@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Response, params
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,11 +16,13 @@ from batchers import Batcher, create_batcher
 
 from .alone import Alone
 from .answers import add_error_handlers
+from .direct import DirectEndpoint, use_direct_path
 from .endpoints import Endpoint, EndpointResponse, Process, ServedApp
 from .models import Model
 from .payloads import ModelError, dump, schemas
 from .service import Service, add_operations
 from .settings import Settings
+from .uvicorn_server import running_server
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -47,6 +49,7 @@ class ModelService(Service):
         self.model = model
         self.settings = settings
         self.problem = ""
+        self.direct: dict[str, DirectEndpoint] = {}
         self.batcher: Batcher[Any, Any] = create_batcher(
             settings.backend, model.function, **settings.batcher_options()
         )
@@ -102,6 +105,7 @@ def create_app(
     path: str = "/predict",
     alone: str | None = None,
     about: Mapping[str, Any] | None = None,
+    dependencies: Sequence[params.Depends] = (),
     title: str = "batchers",
     description: str = "",
     version: str = "",
@@ -121,6 +125,8 @@ def create_app(
         One more route, which calls the model for each request alone, for comparisons. Default None: there is none.
     about
         More for the JSON object of `/stats`. Default None: nothing.
+    dependencies
+        Of all routes, as those of a FastAPI application: `[Depends(function)]`. Default (): none.
     title, description, version
         For the document of the API.
 
@@ -130,18 +136,37 @@ def create_app(
     service = ModelService(served, Settings.model_construct() if settings is None else settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service.lifespan(app):
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        _choose_path(app, service)
+        async with service.lifespan(api):
             yield
 
     api = FastAPIOffline(
-        title=title, description=description, version=version or "0", lifespan=lifespan, redirect_slashes=False
+        title=title,
+        description=description,
+        version=version or "0",
+        lifespan=lifespan,
+        dependencies=list(dependencies),
+        redirect_slashes=False,
     )
     api.add_middleware(_ShortStart, service=service)
     add_error_handlers(api)
     endpoints = _add_predictions(api, service, path, alone)
     add_operations(api, service, _about(service.settings) | dict(about or {}))
-    return ServedApp(api, endpoints, lambda: service.is_draining)
+    app = ServedApp(api, endpoints, lambda: service.is_draining)
+    return app
+
+
+def _choose_path(app: ServedApp, service: ModelService) -> None:
+    """Take the direct path where it is possible, and log which one it is."""
+    server = running_server()
+    if not service.settings.direct:
+        why = "BATCHER_DIRECT is false"
+    elif server is None:
+        why = "no uvicorn of this process runs the app"
+    else:
+        why = use_direct_path(server, app, service.direct)
+    logger.info("Predictions take %s", f"the way through ASGI: {why}" if why else "the direct path")
 
 
 def _about(settings: Settings) -> dict[str, Any]:
@@ -179,6 +204,8 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
         kinds[route] = kind
         for place in (route, f"{route}/"):  # with the slash at the end, too
             endpoints[place] = endpoint
+            if endpoint is one:
+                service.direct[place] = DirectEndpoint(endpoint, batcher)
             add = api.post(place, description=text, responses=ANSWERS, include_in_schema=place == route)
             add(_passed_to(endpoint))
     _document(api, service.model, kinds)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Response
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .answers import (
@@ -73,17 +74,17 @@ class Endpoint:
         `longest` seconds.
         """
         self._process = process
-        self._parse = parse
-        self._dump = dump
-        self._limit = max_body_size
-        self._seconds = body_timeout
+        self.parse = parse
+        self.dump = dump
+        self.max_body_size = max_body_size
+        self.body_timeout = body_timeout
         self._longest = inf if longest is None else longest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            timeout = self._look_at_headers(scope)
-            item = self._parse(await self._read(scope, receive))
+            timeout = self.look_at_headers(scope["headers"])
+            item = self.parse(await self._read(scope, receive))
             result = await until_client_leaves(self._process(item, timeout=timeout), receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
@@ -92,7 +93,7 @@ class Endpoint:
                 logger.error("No memory for a request: MemoryError")  # noqa: TRY400 - nobody needs to know where
             await answer_to(error).response()(scope, receive, send)
             return
-        body = self._dump(result)
+        body = self.dump(result)
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, length]})
         await send({"type": "http.response.body", "body": body})
@@ -101,7 +102,7 @@ class Endpoint:
         """Return the body. Raises BadRequestError, or ClientDisconnect."""
         try:
             # A client that stalls would keep the server from stopping.
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.body_timeout):
                 body = await self._body(receive)
         except TimeoutError:
             raise BodyTooSlowError from None
@@ -109,7 +110,7 @@ class Endpoint:
             raise UpgradeError
         return body
 
-    def _look_at_headers(self, scope: Scope) -> float | None:
+    def look_at_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> float | None:
         """Refuse what is not JSON, or too large, before the body comes; return the seconds that the client gives.
 
         Of several headers the first counts.
@@ -117,7 +118,7 @@ class Endpoint:
         Without a Content-Type a body is taken as JSON: the clients of the original benchmark send none.
         """
         kind, length, timeout = b"application/json", b"", None
-        for name, value in reversed(scope["headers"]):
+        for name, value in reversed(headers):
             if name == b"content-type":
                 kind = value.partition(b";")[0].strip().lower()
             elif name == b"content-length":
@@ -127,8 +128,8 @@ class Endpoint:
         if kind != b"application/json" and not kind.endswith(b"+json"):
             raise ContentTypeError
         # A length that is no number says nothing: the body is measured as it comes.
-        if length.isdigit() and (len(length) > len(str(self._limit)) or int(length) > self._limit):
-            raise BodyTooLargeError(self._limit)
+        if length.isdigit() and (len(length) > len(str(self.max_body_size)) or int(length) > self.max_body_size):
+            raise BodyTooLargeError(self.max_body_size)
         return None if timeout is None else min(parse_seconds(timeout), self._longest)
 
     async def _body(self, receive: Receive) -> bytes:
@@ -139,8 +140,8 @@ class Endpoint:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             body += message.get("body", b"")
-            if len(body) > self._limit:
-                raise BodyTooLargeError(self._limit)
+            if len(body) > self.max_body_size:
+                raise BodyTooLargeError(self.max_body_size)
             more = message.get("more_body", False)
         return bytes(body)
 
@@ -174,6 +175,9 @@ class ServedApp:
 
     It adds headers to every answer: `SAFETY`, and `CLOSE` while the server drains, where the app has failed, and
     to requests whose body may not have been read.
+
+    As soon as the FastAPI application has middleware, a dependency of all routes, or a mount over these paths,
+    all requests pass through it.
     """
 
     def __init__(
@@ -181,8 +185,28 @@ class ServedApp:
     ) -> None:
         """Initialise the application. `is_draining` returns True when the server is about to stop."""
         self.api = api
-        self._endpoints = endpoints
-        self._is_draining = is_draining
+        self.endpoints = endpoints
+        self.is_draining = is_draining
+        self._own_middleware = len(api.user_middleware)
+        self._passes_api: bool | None = None
+
+    def add_middleware(self, middleware: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401 - of Starlette
+        """Add middleware to the FastAPI application; then predictions pass through it, too."""
+        self.api.add_middleware(middleware, *args, **options)
+
+    def between(self) -> str:
+        """Return what stands between a server and the endpoints, in words; empty: nothing."""
+        middleware = self.api.user_middleware[: len(self.api.user_middleware) - self._own_middleware]
+        if middleware:
+            return (
+                f"the middleware {', '.join(getattr(each.cls, '__name__', str(each.cls)) for each in middleware)}"
+            )
+        if self.api.router.dependencies or self.api.dependency_overrides:
+            return "dependencies of the application"
+        for route in self.api.routes:
+            if isinstance(route, Mount) and any(path.startswith(f"{route.path}/") for path in self.endpoints):
+                return f"the mount {route.path or '/'}"
+        return ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or live as long as the server."""
@@ -191,7 +215,7 @@ class ServedApp:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # uvicorn closes the connection after a 500, because the app has raised; so the client is told.
-                closes = self._is_draining() or status == FAILED
+                closes = self.is_draining() or status == FAILED
                 # What httptools has not read of such a request, it would take for the next one.
                 unread = status >= BAD or (scope["method"] != "POST" and _announces_body(scope))
                 closes = closes or (unread and _offers_upgrade(scope))
@@ -199,8 +223,10 @@ class ServedApp:
             await send(message)
 
         if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self._endpoints.get(_route_path(scope))
-            if endpoint is not None:
+            endpoint = self.endpoints.get(_route_path(scope))
+            if self._passes_api is None:
+                self._passes_api = bool(self.between())
+            if endpoint is not None and not self._passes_api:
                 try:
                     await endpoint(scope, receive, send_with_headers)
                 except Exception:

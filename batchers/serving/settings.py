@@ -61,6 +61,7 @@ class Settings(BaseSettings):
         default=0.0, description="a number of seconds, 0 or more"
     )
     drain_timeout: Seconds = Field(default=20.0, description="a number of seconds above 0")
+    direct: bool = Field(default=True, description="true or false")
     max_body_size: Annotated[int, Field(ge=1)] = Field(
         default=65_536, description="a whole number of bytes, 1 or more"
     )

@@ -25,6 +25,8 @@ from benchmarks.fresh import MeasurementError
 from benchmarks.latency import plan as latency_plan
 from benchmarks.latency.result import Run, Sizes
 from benchmarks.latency.run import Rate, RateResult
+from benchmarks.lengths import run as texts
+from benchmarks.lengths.result import CLOSED, OPEN, Open, TextsResult
 from benchmarks.load import plan
 from benchmarks.load.run import BOUNDS, Cell, LoadResult, Second, Summary, percentile
 from benchmarks.micro import plan as micro_plan
@@ -138,6 +140,19 @@ def everything() -> None:
         broke = FaultResult(fault=fault, figures={} if gone else figures, failed="it is not there" if gone else "")
         results.write(Result(name=name, scale="full", environment=HERE, measured=broke))
     seconds = {part: [0.01, 0.02, 0.03] for part in PARTS}
+    asked = texts.texts("full")
+    opened = [Open(mean=0.1, p99=0.2, left=0.0)] * 3
+    rates = {rule: [10.0, 20.0, 30.0] for rule in CLOSED}
+    embedded = TextsResult(
+        texts=asked,
+        packages={},
+        line=(0.01, 0.001, 0.001),
+        closed=rates,
+        rate=16.0,
+        open=dict.fromkeys(OPEN, opened),
+        padding={"threading": [0.1] * 3, "asyncio": [0.1] * 3},
+    )
+    results.write(Result(name="lengths/texts", scale="full", environment=HERE, measured=embedded))
     started = StartResult(repeats=3, seconds=seconds)
     results.write(Result(name="start/imports", scale="full", environment=HERE, measured=started))
 

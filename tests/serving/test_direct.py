@@ -1,0 +1,255 @@
+"""The direct path and the way through ASGI give the same answers."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.children import PATIENCE
+from tests.support.server import Server, serve
+
+ITEM = b'"abc"'
+NAMED = {"BATCHER_MODEL": "tests.serving.models:Whole"}
+
+
+@pytest.fixture(scope="module", params=["threading", "asyncio"])
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
+    """Give a server with the direct path, and one without."""
+    settings = {**NAMED, "BATCHER_BACKEND": request.param, "BATCHER_MAX_BODY_SIZE": "300"}
+    with (
+        serve("--header", "x-own:1", app="batchers.serving:app", **settings) as direct,
+        serve("--header", "x-own:1", app="batchers.serving:app", BATCHER_DIRECT="false", **settings) as asgi,
+    ):
+        assert any("Predictions take the direct path" in line for line in direct.log)
+        assert any("through ASGI: BATCHER_DIRECT is false" in line for line in asgi.log)
+        yield direct, asgi
+
+
+def exchange(server: Server, *parts: bytes) -> bytes:
+    """Send bytes in parts, and return all that comes until the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        received = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+            while data := connection.recv(65536):
+                received += data
+        except ConnectionResetError:
+            pass
+        return received
+
+
+def told(answer: bytes) -> tuple[Any, ...]:
+    """Return the status, the headers without the date, in any order, and the body."""
+    head, _, body = re.sub(rb"date: [^\r]*\r\n", b"", answer).partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    return status, sorted(headers), body
+
+
+def request_of(
+    body: bytes,
+    *headers: bytes,
+    method: bytes = b"POST",
+    path: bytes = b"/predict",
+    version: bytes = b"1.1",
+    length: bool = True,
+) -> bytes:
+    """Return a request that asks the server to close the connection."""
+    lines = [method + b" " + path + b" HTTP/" + version, b"Host: x", b"Connection: close", *headers]
+    if length:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    """Return a body in chunks."""
+    parts = [body[place : place + size] for place in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def requests() -> list[bytes]:
+    """Return well-formed requests: those with one thing that is special, and many at random."""
+    kind = b"Content-Type: application/json"
+    found = [
+        request_of(ITEM, kind),
+        request_of(ITEM),
+        request_of(b"", kind),
+        request_of(b"", kind, length=False),
+        request_of(b"[", kind),
+        request_of(b'"%s"' % (b"a" * 400), kind),
+        request_of(b'"\\ud800"', kind),
+        request_of('"ä"'.encode(), kind),
+        request_of(b"\xff\xfe", kind),
+        request_of(ITEM, b"Content-Type: text/plain"),
+        request_of(ITEM, b"Content-Type: application/vnd.x+json; charset=utf-8"),
+        request_of(ITEM, kind, b"X-Request-Timeout: 5"),
+        request_of(ITEM, kind, b"X-Request-Timeout: nan"),
+        request_of(ITEM, kind, b"X-Request-Timeout: -1", b"X-Request-Timeout: 5"),
+        request_of(ITEM, kind, b"Expect: 100-continue"),
+        request_of(ITEM, kind, b"Upgrade: h2c"),
+        request_of(ITEM, kind, b"X-Forwarded-For: 1.2.3.4"),
+        request_of(ITEM, kind, b"X: " + b"a" * 1000),
+        request_of(ITEM, kind, version=b"1.0"),
+        request_of(ITEM, kind, path=b"/predict/"),
+        request_of(ITEM, kind, path=b"/predict?a=1"),
+        request_of(ITEM, kind, path=b"/predic%74"),
+        request_of(ITEM, kind, path=b"/predict_many"),
+        request_of(b"[" + ITEM + b"]", kind, path=b"/predict_many"),
+        request_of(ITEM, kind, path=b"/nothing"),
+        request_of(ITEM, kind, path=b"http://x/predict"),
+        *(request_of(ITEM, kind, method=method) for method in (b"GET", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")),
+        request_of(b"", method=b"GET", path=b"/readyz", length=False),
+        request_of(b"", method=b"HEAD", path=b"/healthz", length=False),
+        request_of(chunked(ITEM, 2), kind, b"Transfer-Encoding: chunked", length=False),
+        request_of(chunked(b'"%s"' % (b"a" * 400), 50), kind, b"Transfer-Encoding: chunked", length=False),
+    ]
+    chance = random.Random(1)
+    paths = [b"/predict", b"/predict", b"/predict", b"/predict/", b"/predict_many", b"/predict?x=y", b"/x"]
+    headers = [
+        *(kind, b"content-type: APPLICATION/JSON", b"Content-Type: text/html", b"X-Request-Timeout: 3"),
+        *(b"x-request-timeout: 0", b"Accept: */*", b"User-Agent: test", b"Cookie: a=b", b"X-Empty:"),
+    ]
+    bodies = [ITEM, ITEM, b'""', b"null", b"1", b"[1, 2", b'["a", "b"]', b" " * 299 + b"1", b'"x"' + b" " * 400]
+    for _ in range(220):
+        some = chance.sample(headers, chance.randint(0, 4))
+        body = chance.choice(bodies)
+        is_chunked = chance.random() < 0.2
+        if is_chunked:
+            some.append(b"Transfer-Encoding: chunked")
+            body = chunked(body, chance.randint(1, 40))
+        found.append(
+            request_of(
+                body,
+                *some,
+                method=chance.choice([b"POST"] * 6 + [b"GET"]),
+                path=chance.choice(paths),
+                version=chance.choice([b"1.1"] * 9 + [b"1.0"]),
+                length=not is_chunked,
+            )
+        )
+    return found
+
+
+def test_the_same_answers(both: tuple[Server, Server]) -> None:
+    """Status, headers and body, for more than 200 well-formed requests."""
+    direct, asgi = both
+    asked = requests()
+    assert len(asked) > 200
+    for request in asked:
+        assert told(exchange(direct, request)) == told(exchange(asgi, request)), request
+
+
+def test_split_anywhere(both: tuple[Server, Server]) -> None:
+    """A request may come in two parts."""
+    direct, asgi = both
+    for request in (request_of(ITEM, b"Content-Type: application/json"), request_of(b"1")):
+        expected = told(exchange(asgi, request))
+        for place in range(1, len(request)):
+            assert told(exchange(direct, request[:place], request[place:])) == expected, place
+
+
+def test_pipelined_requests(both: tuple[Server, Server]) -> None:
+    """The answers come in the order of the requests, whichever way they took."""
+    direct, asgi = both
+    keep = request_of(ITEM, b"Content-Type: application/json").replace(b"Connection: close\r\n", b"")
+    other = request_of(b"", method=b"GET", path=b"/healthz", length=False).replace(b"Connection: close\r\n", b"")
+    last = request_of(b'"z"', b"Content-Type: application/json")
+    for stream in (keep + keep + last, keep + other + last, other + keep + last, keep + other + keep + last):
+        answers = [re.sub(rb"date: [^\r]*\r\n", b"", exchange(server, stream)) for server in both]
+        assert answers[0].count(b"HTTP/1.1 200 OK") == stream.count(b" HTTP/1.1")
+        assert answers[0].endswith(b'"Z"')
+        assert sorted(answers[0].split(b"\r\n")) == sorted(answers[1].split(b"\r\n"))
+    del direct, asgi
+
+
+def test_one_connection(both: tuple[Server, Server]) -> None:
+    """Many requests on one connection; `stats` counts them all."""
+    for server in both:
+        with httpx.Client(base_url=server.url) as client:
+            before = client.get("/stats").json()["completed"]
+            for number in range(50):
+                assert client.post("/predict", json=str(number)).json() == str(number)
+            assert client.get("/stats").json()["completed"] == before + 50
+
+
+def test_a_head_that_is_too_long(both: tuple[Server, Server]) -> None:
+    """It is 431, and the connection is closed."""
+    direct, _ = both
+    head = b"POST /predict HTTP/1.1\r\nX: " + b"a" * 100_000
+    status, headers, _ = told(exchange(direct, head))
+    assert status.startswith(b"HTTP/1.1 431 ")
+    assert b"connection: close" in headers
+
+
+def test_no_http(both: tuple[Server, Server]) -> None:
+    """It is uvicorn's own 400."""
+    direct, asgi = both
+    for garbage in (b"\x00\x01\r\n\r\n", b"POST /predict HTTP/9.9\r\n\r\n", b"POST\r\n\r\n"):
+        assert told(exchange(direct, garbage)) == told(exchange(asgi, garbage))
+    assert json.loads(told(exchange(direct, request_of(ITEM)))[2]) == "ABC"
+
+
+def test_a_client_that_leaves() -> None:
+    """Its item is withdrawn."""
+    with serve(app="benchmarks.faults.faulty:app", FAULT="hold", MODEL_CALL="emulated") as server:
+        assert any("the direct path" in line for line in server.log)
+        row = json.dumps([1e9] + [0.0] * 9).encode()
+        from benchmarks.faults.client import FAULT_ROW  # noqa: PLC0415 - beside its only use
+
+        row = json.dumps(FAULT_ROW).encode()
+        request = request_of(row, b"Content-Type: application/json", path=b"/optimized_predict")
+        holds = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        holds.sendall(request)
+        with httpx.Client(base_url=server.url) as client:
+            until(client, "running", 1)
+            leaves = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+            leaves.sendall(request)
+            until(client, "queued", 1)
+            leaves.close()
+            until(client, "cancelled", 1)
+            client.post("/release")
+            assert holds.recv(65536).startswith(b"HTTP/1.1 200 OK")
+            holds.close()
+
+
+def until(client: httpx.Client, name: str, count: int) -> None:
+    """Wait until a counter of `/stats` has this value."""
+    end = time.monotonic() + PATIENCE
+    while client.get("/stats").json()[name] != count:
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("tests.serving.wrapped:around", "the application is inside of Around"),
+        ("tests.serving.wrapped:inside", "the middleware Guard"),
+        ("tests.serving.wrapped:depends", "dependencies of the application"),
+    ],
+)
+def test_what_stands_between(app: str, reason: str) -> None:
+    """Authentication around the app, in it, or as a dependency: each route answers 401."""
+    with serve(app=app) as server:
+        assert any(f"through ASGI: {reason}" in line for line in server.log), server.log
+        for path in ("/predict", "/predict/", "/predict_many"):
+            assert httpx.post(f"{server.url}{path}", json="abc").status_code == 401
+            allowed = httpx.post(
+                f"{server.url}{path}", json=["abc"] if "many" in path else "abc", headers={"x-key": "1"}
+            )
+            assert allowed.status_code == 200
+
+
+def test_h11_means_asgi() -> None:
+    """Another protocol of uvicorn is left as it is."""
+    with serve("--http", "h11", app="batchers.serving:app", **NAMED) as server:
+        assert any("through ASGI: the HTTP protocol is H11Protocol" in line for line in server.log)
+        assert httpx.post(f"{server.url}/predict", json="abc").json() == "ABC"
