@@ -6,6 +6,7 @@ may be impossible to encode. A full queue is 503 with Retry-After, a deadline th
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from typing import Any, NamedTuple
@@ -89,6 +90,13 @@ class Answer(NamedTuple):
     status: int
     detail: str | list[dict[str, Any]]
     headers: dict[str, str]
+
+    def encoded(self) -> tuple[bytes, bytes]:
+        """Return the headers and the body, as they are written; `response` in less time."""
+        body = json.dumps({"detail": self.detail}, ensure_ascii=False, separators=(",", ":")).encode()
+        more = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers.items())
+        head = f"{more}content-length: {len(body)}\r\ncontent-type: application/json\r\n"
+        return head.encode("latin-1"), body
 
     def response(self) -> JSONResponse:
         """Return the answer as a response of Starlette."""

@@ -232,12 +232,11 @@ class DirectProtocol(HttpToolsProtocol):
         if isinstance(error, (*REFUSALS, BadRequestError, MemoryError)):
             if isinstance(error, MemoryError):
                 logger.error("No memory for a request: MemoryError")
-            response = answer_to(error).response()
-            head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
-            if response.headers.get("connection") == "close":
+            answer = answer_to(error)
+            if "Connection" in answer.headers:  # it is "close", which `_respond` writes
+                del answer.headers["Connection"]
                 cycle.keep_alive = False
-                head = head.replace(_CLOSE_HEAD, b"")
-            self._respond(cycle, response.status_code, head, bytes(response.body))
+            self._respond(cycle, answer.status, *answer.encoded())
             return
         logger.error("Exception in a prediction\n", exc_info=error)
         cycle.keep_alive = False  # as uvicorn does after an error of an application

@@ -102,6 +102,14 @@ async def hold(server: Server) -> Held:
     return Held(server, first, client)
 
 
+async def all_accepted(server: Server, count: int) -> None:
+    """Wait until the batcher has so many items, in batches or queued."""
+    while True:
+        stats = await server.stats()
+        if stats["queued"] + stats["running"] == count:
+            return
+
+
 def tasks_of(server: Server) -> int:
     """Return how many tasks its loop has."""
     return int(httpx.get(f"{server.url}/tasks", headers={"Connection": "close"}).text)
