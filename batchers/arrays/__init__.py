@@ -10,6 +10,12 @@ level of `batchers`, but neither `core` nor `drivers`.
 
 from batchers.errors import RowError
 
+try:
+    import numpy as np  # noqa: F401 - to say which extra is missing
+except ModuleNotFoundError as error:
+    msg = "batchers.arrays needs numpy: install the extra `arrays`"
+    raise ModuleNotFoundError(msg, name="numpy") from error
+
 from .padding import Padding
 from .rows import RowConverter, rows
 from .stacked import Stacked, stacked

@@ -36,8 +36,9 @@ class Alone:
         """
         if self._over:
             raise BatcherStoppedError
+        limit = asyncio.timeout(self._longest if timeout is None else timeout)
         try:
-            async with asyncio.timeout(self._longest if timeout is None else timeout) as limit:
+            async with limit:
                 self._limits.add(limit)
                 try:
                     (answer,) = await self._call(item)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import traceback
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
@@ -38,6 +39,15 @@ class BadRequestError(Exception):
     """A request cannot be understood; subclasses say why."""
 
 
+class TooManyItemsError(BadRequestError):
+    """A list has more items than the queue takes."""
+
+    def __init__(self, limit: int) -> None:
+        """Store the number of items that a list may have."""
+        super().__init__()
+        self.limit = limit
+
+
 class BodyTooLargeError(BadRequestError):
     """The body has more bytes than allowed."""
 
@@ -50,10 +60,14 @@ class BodyTooLargeError(BadRequestError):
 class BadItemError(BadRequestError):
     """The body is no item; the cause is the error of pydantic."""
 
-    def __init__(self, cause: ValidationError) -> None:
-        """Keep what pydantic found."""
+    def __init__(self, cause: ValidationError | ValueError) -> None:
+        """Keep what pydantic found, or the text of another error."""
         super().__init__()
-        self.problems = cause.errors()
+        self.problems: list[Any] = (
+            cause.errors()
+            if isinstance(cause, ValidationError)
+            else [{"type": "json_invalid", "loc": (), "msg": f"Invalid JSON: {cause}"}]
+        )
 
 
 class ContentTypeError(BadRequestError):
@@ -94,7 +108,8 @@ class Answer(NamedTuple):
     def encoded(self) -> tuple[bytes, bytes]:
         """Return the headers and the body, as they are written; `response` in less time."""
         body = json.dumps({"detail": self.detail}, ensure_ascii=False, separators=(",", ":")).encode()
-        more = "".join(f"{name.lower()}: {value}\r\n" for name, value in self.headers.items())
+        names = (name for name in self.headers if name != "Connection")  # which is the connection's to say
+        more = "".join(f"{name.lower()}: {self.headers[name]}\r\n" for name in names)
         head = f"{more}content-length: {len(body)}\r\ncontent-type: application/json\r\n"
         return head.encode("latin-1"), body
 
@@ -136,28 +151,34 @@ def answer_to(error: Exception) -> Answer:
 
 
 def _bad_request(error: BadRequestError) -> Answer:
+    if isinstance(error, BadItemError):
+        found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.problems]
+        return Answer(422, found, {})
+    headers: dict[str, str] = {}
+    where: tuple[str, ...] = ("body",)
     match error:
-        case BadItemError():
-            found = [_problem(each["type"], ("body", *each["loc"]), each["msg"]) for each in error.problems]
-            return Answer(422, found, {})
+        case TooManyItemsError():
+            text = f"the list has more than {error.limit} items: send them in several requests"
+            status, kind = 413, "too_many"
         case ContentTypeError():
             text = "send JSON with Content-Type: application/json"
-            return Answer(422, [_problem("content_type", ("header", "content-type"), text)], {})
+            status, kind, where = 422, "content_type", ("header", "content-type")
         case BodyTooLargeError():
             text = f"the body has more than {error.limit} bytes"
-            return Answer(413, [_problem("too_large", ("body",), text)], {})
+            status, kind = 413, "too_large"
         case BodyTooSlowError():
             text = "the body did not come in time: send all that its Content-Length says"
-            headers = {"Connection": "close"}  # the rest of the body may come at any time
-            return Answer(408, [_problem("too_slow", ("body",), text)], headers)
+            status, kind = 408, "too_slow"
+            headers["Connection"] = "close"  # the rest of the body may come at any time
         case UpgradeError():
             text = "the body was not read, because of Upgrade: send none, or start the server with --http h11"
-            return Answer(422, [_problem("upgrade", ("header", "upgrade"), text)], {})
+            status, kind, where = 422, "upgrade", ("header", "upgrade")
         case RequestTimeoutError():
             text = "must be a number of seconds above 0"
-            return Answer(422, [_problem("request_timeout", ("header", "x-request-timeout"), text)], {})
+            status, kind, where = 422, "request_timeout", ("header", "x-request-timeout")
         case _:
             raise error
+    return Answer(status, [_problem(kind, where, text)], headers)
 
 
 def add_error_handlers(app: Starlette) -> None:
@@ -171,6 +192,16 @@ def add_error_handlers(app: Starlette) -> None:
 
     for kind in (*REFUSALS, BadRequestError):
         app.add_exception_handler(kind, answer)
+
+
+def place_of(error: BaseException) -> str:
+    """Return an error in one line, with the place where it was raised."""
+    text = str(error).strip().partition("\n")[0]
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<frozen")
+    ]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
 
 
 def _retry_after(seconds: float) -> str:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from batchers import Batcher, create_batcher
 
 from .alone import Alone
-from .answers import add_error_handlers
+from .answers import TooManyItemsError, add_error_handlers
 from .direct import DirectEndpoint, use_direct_path
 from .endpoints import Endpoint, EndpointResponse, Process, ServedApp
 from .models import Model
@@ -119,8 +119,8 @@ def create_app(
     settings
         Default None: the default settings; the environment is not read.
     path
-        The route of predictions: `POST` of one item. `path` + "_many" takes a list of items; all of them are
-        answered, or none.
+        The route of predictions: `POST` of one item. `path` + "_many" takes a list of items, at most as many as
+        the queue; all of them are answered, or none.
     alone
         One more route, which calls the model for each request alone, for comparisons. Default None: there is none.
     about
@@ -186,9 +186,15 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
             longest=settings.timeout,
         )
 
+    def parse_many(body: bytes) -> list[Any]:
+        items = model.items.parse_many(body)
+        if 0 <= settings.max_queue_size < len(items):
+            raise TooManyItemsError(settings.max_queue_size)
+        return items
+
     batcher = service.batcher
     one = endpoint_of(batcher.process, model.items.parse)
-    many = endpoint_of(batcher.process_many, model.items.parse_many)
+    many = endpoint_of(batcher.process_many, parse_many)
     routes = [
         (path, "item", "Put this request into a batch with others.", one),
         (f"{path}_many", "items", "Put a list of items into batches; all are answered, or none.", many),

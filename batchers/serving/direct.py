@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from batchers import Batcher
 
-from .answers import REFUSALS, BadRequestError, BodyTooLargeError, BodyTooSlowError, answer_to
+from .answers import REFUSALS, BadRequestError, BodyTooLargeError, BodyTooSlowError, answer_to, place_of
 from .endpoints import CLOSE, FAILED, JSON, SAFETY, Endpoint, ServedApp
 
 logger = logging.getLogger("uvicorn.error")
@@ -53,8 +53,18 @@ class _Cycle:
     """One request on the direct path. It has the attributes of uvicorn's RequestResponseCycle that others use."""
 
     __slots__ = (
-        *("body", "disconnected", "endpoint", "future", "keep_alive", "more_body", "on_gone", "path", "request"),
-        *("response_complete", "seconds", "timer"),
+        *(
+            "disconnected",
+            "endpoint",
+            "future",
+            "is_decided",
+            "keep_alive",
+            "more_body",
+            "parts",
+            "path",
+            "request",
+        ),
+        *("response_complete", "seconds", "size", "timer"),
     )
 
     def __init__(self, endpoint: DirectEndpoint, path: bytes, *, keep_alive: bool) -> None:
@@ -62,9 +72,11 @@ class _Cycle:
         self.path = path
         self.keep_alive = keep_alive
         self.disconnected = False
-        self.response_complete = False
+        self.is_decided = False  # True as soon as there is an answer; it may have to wait until the client reads
+        self.response_complete = False  # True when the answer is written
         self.more_body = True
-        self.body = b""
+        self.parts: list[bytes] = []  # of the body
+        self.size = 0  # of the parts
         self.seconds: float | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.future: asyncio.Future[Any] | None = None
@@ -106,9 +118,12 @@ class DirectProtocol(HttpToolsProtocol):
     ) -> None:
         """Initialise the protocol of one connection."""
         super().__init__(config, server_state, app_state, _loop)
-        self._in_head = False
-        self._head_size = 0
+        self._in_head = self._in_message = False
+        self._begun = 0  # messages
+        self._head_size = 0  # bytes of its parts so far, and of trailers
+        self._head_chunks = 0  # bytes of chunks of data that have nothing but this head
         self._is_unusual = False
+        self._is_refused = False  # True after 431: nothing more is read
         self._held: tuple[_Cycle, bytes] | None = None  # an answer that waits until the client reads
         self._defaults: tuple[object, bytes] = None, b""
 
@@ -116,27 +131,41 @@ class DirectProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; limit the size of a head, and the time of a body that is not complete yet."""
+        if self._is_refused:
+            return
+        was_in_head, was_in_message, begun = self._in_head, self._in_message, self._begun
         super().data_received(data)
         cycle: Any = self.cycle
         if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > HEAD_LIMIT:
+            if was_in_head or (not was_in_message and self._begun == begun + 1):
+                self._head_chunks += len(data)
+            if self._head_chunks > HEAD_LIMIT:
                 self._refuse_head()
-        elif type(cycle) is _Cycle and cycle.more_body and cycle.timer is None and not cycle.response_complete:
+        elif type(cycle) is _Cycle and cycle.more_body and cycle.timer is None and not cycle.is_decided:
             seconds = cycle.endpoint.endpoint.body_timeout
             cycle.timer = self.loop.call_later(seconds, self._fail, cycle, BodyTooSlowError())
 
     def on_message_begin(self) -> None:
         """Begin a request; its scope is only made for ASGI."""
+        self._unset_keepalive_if_required()  # an answer to the request before, in the same data, has set it
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
         self._is_unusual = False
-        self._in_head = True
-        self._head_size = 0
+        self._in_head = self._in_message = True
+        self._begun += 1
+        self._head_size = self._head_chunks = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the URL."""
+        super().on_url(url)
+        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Store a header."""
+        """Store a header; drop trailers."""
+        self._count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return
         name = name.lower()
         if name in UNUSUAL:
             self._is_unusual = True
@@ -144,13 +173,26 @@ class DirectProtocol(HttpToolsProtocol):
                 self.expect_100_continue = True
         self.headers.append((name, value))
 
+    def _count(self, size: int) -> None:
+        """Count bytes of the head; for too many, raise ValueError, after which uvicorn sends an answer."""
+        self._head_size += size
+        if self._head_size > HEAD_LIMIT:
+            raise ValueError
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or has too long a head."""
+        if self._head_size > HEAD_LIMIT:
+            self._refuse_head()
+        else:
+            super().send_400_response(msg)
+
     def on_headers_complete(self) -> None:
         """Begin the direct path, or pass the request on to ASGI."""
         self._in_head = False
         endpoint = self.endpoints.get(self.url)
         before: Any = self.cycle
         busy = before is not None and not before.response_complete
-        parser = self.parser
+        parser: Any = self.parser
         if (
             endpoint is None
             or self._is_unusual
@@ -180,18 +222,21 @@ class DirectProtocol(HttpToolsProtocol):
         cycle: Any = self.cycle
         if type(cycle) is not _Cycle:
             super().on_body(body)
-        elif not cycle.response_complete:
-            cycle.body = cycle.body + body if cycle.body else body
-            if len(cycle.body) > cycle.endpoint.endpoint.max_body_size:
+        elif not cycle.is_decided:
+            cycle.parts.append(body)
+            cycle.size += len(body)
+            if cycle.size > cycle.endpoint.endpoint.max_body_size:
                 self._fail(cycle, BodyTooLargeError(cycle.endpoint.endpoint.max_body_size))
 
     def on_message_complete(self) -> None:
         """Hand the item to the batcher."""
+        self._in_message = False
         cycle: Any = self.cycle
         if type(cycle) is not _Cycle:
             super().on_message_complete()
-        elif not cycle.response_complete:
-            cycle.more_body = False
+            return
+        cycle.more_body = False
+        if not cycle.is_decided:
             cycle.stop_timer()
             self._process(cycle)
 
@@ -199,8 +244,8 @@ class DirectProtocol(HttpToolsProtocol):
         direct = cycle.endpoint
         future: asyncio.Future[Any] = self.loop.create_future()
         try:
-            item = direct.endpoint.parse(cycle.body)
-            cycle.body = b""
+            item = direct.endpoint.parse(b"".join(cycle.parts))
+            cycle.parts.clear()
             cycle.request = direct.driver.accept(item, cycle.seconds, 0, future, self.loop)
         except Exception as error:  # noqa: BLE001 - of the user's callbacks, too
             future.cancel()
@@ -212,10 +257,10 @@ class DirectProtocol(HttpToolsProtocol):
     # What goes
 
     def _answer(self, cycle: _Cycle, future: asyncio.Future[Any]) -> None:
-        if cycle.disconnected or future.cancelled():
-            return
-        cycle.future = cycle.request = None
+        if future.cancelled():
+            return  # the client has left
         error = future.exception()
+        cycle.future = cycle.request = None
         if error is not None:
             self._fail(cycle, error)
             return
@@ -227,26 +272,32 @@ class DirectProtocol(HttpToolsProtocol):
         self._respond(cycle, 200, b"%scontent-length: %d\r\n" % (_JSON_HEAD, len(body)), body)
 
     def _fail(self, cycle: _Cycle, error: BaseException) -> None:
-        if cycle.disconnected or cycle.response_complete:
+        if cycle.disconnected or cycle.is_decided:
             return
         if isinstance(error, (*REFUSALS, BadRequestError, MemoryError)):
             if isinstance(error, MemoryError):
                 logger.error("No memory for a request: MemoryError")
-            answer = answer_to(error)
-            if "Connection" in answer.headers:  # it is "close", which `_respond` writes
-                del answer.headers["Connection"]
-                cycle.keep_alive = False
-            self._respond(cycle, answer.status, *answer.encoded())
-            return
-        logger.error("Exception in a prediction\n", exc_info=error)
-        cycle.keep_alive = False  # as uvicorn does after an error of an application
+            try:
+                answer = answer_to(error)
+                head, body = answer.encoded()
+            except Exception as unsayable:  # noqa: BLE001 - a text of the user's that cannot be encoded
+                error = unsayable
+            else:
+                if "Connection" in answer.headers:
+                    cycle.keep_alive = False
+                self._respond(cycle, answer.status, head, body)
+                return
+        logger.error("A prediction failed: %s", place_of(error))
+        cycle.keep_alive = False  # as after an error of an application
         body = b"Internal Server Error"
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
         self._respond(cycle, FAILED, head, body)
 
     def _respond(self, cycle: _Cycle, status: int, head: bytes, body: bytes) -> None:
         cycle.stop_timer()
-        if self.transport.is_closing():
+        cycle.is_decided = True
+        cycle.parts.clear()
+        if cycle.disconnected or self.transport.is_closing():
             cycle.response_complete = True
             return
         if self.is_draining():
@@ -256,7 +307,7 @@ class DirectProtocol(HttpToolsProtocol):
                 '%s - "%s %s HTTP/%s" %d',
                 "{}:{}".format(*self.client) if self.client else "",
                 "POST",
-                cycle.path.decode("ascii", "replace"),
+                self.root_path + cycle.path.decode("ascii", "replace"),
                 "1.1",
                 status,
             )
@@ -290,14 +341,17 @@ class DirectProtocol(HttpToolsProtocol):
         return self._defaults[1]
 
     def _refuse_head(self) -> None:
-        """Answer 431 to a head that is too long, and close the connection."""
+        """Answer 431 to a head that is too long; close the connection, after the answers to earlier requests."""
+        self._is_refused = True
+        before: Any = self.cycle
+        if before is not None and not before.response_complete:
+            before.keep_alive = False  # then its answer closes the connection
+            self.flow.pause_reading()
+            return
         body = b"the head of the request has more than %d bytes" % HEAD_LIMIT
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
-        self._in_head = False
-        before: Any = self.cycle
-        if before is None or before.response_complete:
-            parts = (STATUS_LINE[431], self._default_head(), head, _SAFE_HEAD, _CLOSE_HEAD, b"\r\n", body)
-            self.transport.write(b"".join(parts))
+        parts = (STATUS_LINE[431], self._default_head(), head, _SAFE_HEAD, _CLOSE_HEAD, b"\r\n", body)
+        self.transport.write(b"".join(parts))
         self.transport.close()
 
 

@@ -26,6 +26,7 @@ from .answers import (
     ContentTypeError,
     UpgradeError,
     answer_to,
+    place_of,
 )
 from .requests import HEADER, parse_seconds, until_client_leaves
 
@@ -229,10 +230,9 @@ class ServedApp:
             if endpoint is not None and not self._passes_api:
                 try:
                     await endpoint(scope, receive, send_with_headers)
-                except Exception:
-                    # Raised again, for uvicorn's log; but its own answer would have none of the headers.
+                except Exception as error:  # noqa: BLE001 - of the model
+                    logger.error("A prediction failed: %s", place_of(error))  # noqa: TRY400 - it names the place
                     await PlainTextResponse("Internal Server Error", FAILED)(scope, receive, send_with_headers)
-                    raise
                 return
         await self.api(scope, receive, send_with_headers)
 

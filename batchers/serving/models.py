@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 
+from batchers import Batched, Batcher
+from batchers.core.outcomes import Failed, judge
+
+from .answers import place_of
 from .payloads import ItemType, ModelError, item_types, rows_schema
 
 WARMED_UP = 256
@@ -19,14 +22,8 @@ WARMED_UP = 256
 class Model:
     """A model that is served.
 
-    function
-        The batch function: the model itself, or its method `predict`.
-    items, results
-        The types of items and results.
-
-    Example:
-        An item for the documentation and the warm-up; None: there is none.
-
+    `function` is the batch function: the model itself, or its method `predict`. `items` and `results` are the
+    types of items and results. `example` is an item as JSON, for the documentation; None: there is none.
     """
 
     def __init__(self, given: Any) -> None:  # noqa: ANN401 - the user's
@@ -36,11 +33,13 @@ class Model:
         """
         self._given = _instance_of(given)
         function = getattr(self._given, "predict", self._given)
+        if isinstance(function, Batched | Batcher):
+            msg = f"{function!r} is batched already: give the plain function, without a batcher"
+            raise ModelError(msg)
         if not callable(function):
             msg = f"{given!r} is no model: it must be a function of a list, or an object with predict(batch)"
             raise ModelError(msg)
         self.function: Callable[..., Any] = function
-        self.example: Any = getattr(self._given, "example", None)
         converter = getattr(function, "converter", None) if hasattr(function, "__batchers_options__") else None
         if converter is None:
             item, result = item_types(function)
@@ -49,6 +48,11 @@ class Model:
         else:  # of `batchers.arrays.stacked`: the batcher converts the items
             self.items = ItemType(Any, schema=rows_schema(converter))
             self.results = ItemType(Any)
+        example = getattr(self._given, "example", None)
+        self.example: Any = None
+        self._example_item: Any = None
+        if example is not None:
+            self.example, self._example_item = self.items.example(example)
 
     async def start(self, size: int) -> None:
         """Load the model, and warm it up with batches of one and of `size` items.
@@ -60,8 +64,16 @@ class Model:
             if method is not None:
                 await _called(name, method, *arguments)
             elif name == "warm_up" and self.example is not None:
-                await _called("predict", self.function, [self.example])
-                await _called("predict", self.function, [self.example] * min(size, WARMED_UP))
+                for count in (1, min(size, WARMED_UP)):
+                    await self._try(count)
+
+    async def _try(self, count: int) -> None:
+        """Predict the example so many times. Raises ModelError if the results are no such number of rows."""
+        result = await _called("predict", self.function, [self._example_item] * count)
+        verdict = judge(result, count)
+        if isinstance(verdict, Failed):
+            msg = str(verdict.cause).replace("process_batch", "predict")
+            raise ModelError(msg)
 
     async def stop(self) -> None:
         """Call `close`, if the model has it."""
@@ -78,8 +90,14 @@ def load_model(path: str) -> Any:  # noqa: ANN401 - the user's
         raise ModelError(msg)
     try:
         found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            msg = f"there is no module {module_name}: start in its folder, or name that folder with --app-dir"
+        else:
+            msg = f"the module {module_name} cannot be imported: {place_of(error)}"
+        raise ModelError(msg) from error
     except Exception as error:
-        msg = f"the module {module_name} cannot be imported: {_place_of(error)}"
+        msg = f"the module {module_name} cannot be imported: {place_of(error)}"
         raise ModelError(msg) from error
     for part in name.split("."):
         try:
@@ -97,7 +115,7 @@ def _instance_of(given: Any) -> Any:  # noqa: ANN401 - the user's
     try:
         return given()
     except Exception as error:
-        msg = f"{given.__name__}() failed: {_place_of(error)}"
+        msg = f"{given.__name__}() failed: {place_of(error)}"
         raise ModelError(msg) from error
 
 
@@ -108,24 +126,17 @@ def _documented(result: Any) -> ItemType:  # noqa: ANN401 - a type
         return ItemType(Any)  # an array, for instance: its rows are JSON all the same
 
 
-async def _called(name: str, method: Callable[..., Any], *arguments: object) -> None:
+async def _called(name: str, method: Callable[..., Any], *arguments: object) -> object:
     try:
         if inspect.iscoroutinefunction(method):
-            await method(*arguments)
+            result = await method(*arguments)
         else:
             result = await run_in_threadpool(method, *arguments)
             if isinstance(result, Awaitable):
-                await result
+                result = await result
     except ModelError:
         raise
     except Exception as error:
-        msg = f"{name}() failed: {_place_of(error)}"
+        msg = f"{name}() failed: {place_of(error)}"
         raise ModelError(msg) from error
-
-
-def _place_of(error: BaseException) -> str:
-    """Return an error in one line, with the place where it was raised."""
-    text = str(error).strip().partition("\n")[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
+    return result

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import is_dataclass
 from math import isfinite
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
+from pydantic_core import from_json, to_jsonable_python
 
 from .answers import BadItemError
+
+_NO_BATCHES = (str, bytes, int, float, dict, BaseModel)
+"""Types of the first parameter that show that a function takes one item."""
 
 
 class ModelError(Exception):
     """A model cannot be served; the message says why, in one line."""
+
+
+def _adapter_of(annotation: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a type
+    """Return what validates a type, without NaN and infinity; models of pydantic have their own configuration."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        return TypeAdapter(annotation)
 
 
 class ItemType:
@@ -27,25 +42,38 @@ class ItemType:
         Raises ModelError for what pydantic cannot validate.
         """
         try:
-            self.adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-            self.many: TypeAdapter[list[Any]] = TypeAdapter(list[annotation])
+            self.adapter: TypeAdapter[Any] = _adapter_of(annotation)
+            self.many: TypeAdapter[list[Any]] = _adapter_of(list[annotation])
         except PydanticUserError as error:
             msg = f"items of the type {annotation!r} cannot come as JSON: {_first_line(error)}"
             raise ModelError(msg) from error
         self.schema = schema
+        self._is_any = annotation is Any
+
+    def example(self, given: Any) -> tuple[Any, Any]:  # noqa: ANN401 - the user's
+        """Return an example as JSON, and as an item. Raises ModelError if it is no item."""
+        try:
+            item = self.adapter.validate_python(given)
+            return json.loads(dump(item)), item
+        except (ValueError, TypeError) as error:
+            msg = f"example={_shortened(given)} is no item: {_first_line(error)}"
+            raise ModelError(msg) from error
+
+    def _loaded(self, body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+        return from_json(body, allow_inf_nan=False)
 
     def parse(self, body: bytes) -> Any:  # noqa: ANN401 - the user's
         """Return the item in a body. Raises BadItemError."""
         try:
-            return self.adapter.validate_json(body)
-        except ValidationError as error:
+            return self._loaded(body) if self._is_any else self.adapter.validate_json(body)
+        except ValueError as error:  # ValidationError is one
             raise BadItemError(error) from None
 
     def parse_many(self, body: bytes) -> list[Any]:
         """Return the list of items in a body. Raises BadItemError."""
         try:
-            return self.many.validate_json(body)
-        except ValidationError as error:
+            return self.many.validate_python(self._loaded(body)) if self._is_any else self.many.validate_json(body)
+        except ValueError as error:
             raise BadItemError(error) from None
 
 
@@ -56,22 +84,41 @@ def item_types(function: Callable[..., Any]) -> tuple[Any, Any]:
 
     Raises ModelError for annotations that cannot be evaluated.
     """
-    if not hasattr(function, "__annotations__"):
-        function = type(function).__call__  # an object that is called
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__")  # noqa: B004, B009 - of an object, whose class may have annotations
     try:
         hints = get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:
-        msg = f"the annotations of {getattr(function, '__qualname__', function)} cannot be evaluated: {error}"
+        msg = f"the annotations of {_name_of(function)} cannot be evaluated: {error}"
         raise ModelError(msg) from error
+    try:
+        inspect.signature(function).bind([])
+    except TypeError as error:
+        msg = f"{_name_of(function)} cannot be called with one list: {error}"
+        raise ModelError(msg) from error
+    except ValueError:
+        pass  # a function of C without a signature
     result = hints.pop("return", Any)
-    if get_origin(result) is not None and issubclass(get_origin(result), Awaitable):
+    origin: Any = get_origin(result)
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
         result = (get_args(result) or (Any,))[-1]
     first = next(iter(hints.values()), Any)
+    kind: Any = first
+    if isinstance(first, type) and (is_dataclass(kind) or issubclass(kind, _NO_BATCHES)):
+        name = first.__name__
+        msg = f"{_name_of(function)} takes {name}: a model takes a list, for example list[{name}]"
+        raise ModelError(msg)
     return _element(first), _without_errors(_element(result))
+
+
+def _name_of(function: object) -> str:
+    return str(getattr(function, "__qualname__", function))
 
 
 def _element(annotation: Any) -> Any:  # noqa: ANN401 - a type
     """Return the type of the elements of a list or sequence; Any for other types."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(origin, type) and issubclass(origin, Iterable) and origin is not tuple and len(arguments) == 1:
         return arguments[0]
@@ -95,9 +142,9 @@ def dump(result: Any) -> bytes:  # noqa: ANN401 - the user's
         return repr(result).encode()  # for finite floats JSON's own form
     try:
         text = json.dumps(result, default=_plain, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    except ValueError as error:
-        msg = f"the model answered {_shortened(result)}, which JSON cannot say: {error}"
-        raise ValueError(msg) from error
+    except ValueError:
+        msg = f"the model answered {_shortened(result)}, which is no JSON: put UnprocessableError in its place"
+        raise ValueError(msg) from None
     return text.encode()
 
 

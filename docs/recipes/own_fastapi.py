@@ -1,6 +1,11 @@
-"""A batcher in an application of one's own: uvicorn own_fastapi:app"""
+"""A batcher in an application of one's own: uvicorn own_fastapi:app
 
-from fastapi import FastAPI, Request
+curl http://127.0.0.1:8000/length -H 'Content-Type: application/json' -d '"abc"'
+"""
+
+from typing import Annotated
+
+from fastapi import Body, FastAPI, Request
 
 from batchers import create_batcher
 from batchers.serving import Service, add_error_handlers, add_operations, process
@@ -18,5 +23,5 @@ add_operations(app, service)  # /healthz, /readyz, /metrics, /stats
 
 
 @app.post("/length")
-async def length(text: str, request: Request) -> int:
+async def length(text: Annotated[str, Body()], request: Request) -> int:
     return await process(batcher, text, request)  # withdrawn if the client leaves

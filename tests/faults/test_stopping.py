@@ -95,7 +95,9 @@ async def test_sigterm_while_requests_wait(backend: str, parser: str, path: str)
         _, late = await asyncio.open_connection("127.0.0.1", server.port)
         late.write(b"POST /release HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
         if path == "/predict":
-            await until(lambda: tasks_of(server) >= usual + 61)  # with one each that looks whether the client is there
+            await until(
+                lambda: tasks_of(server) >= usual + 61
+            )  # with one each that looks whether the client is there
         else:  # the direct path needs no tasks
             await all_accepted(server, len(clients))
             await until(lambda: tasks_of(server) > usual)

@@ -44,7 +44,7 @@ def test_models(model: str, item: list[float], kind: type) -> None:
 def test_an_own_application() -> None:
     """It answers, and drains on SIGTERM."""
     with serve("--app-dir", str(RECIPES), app="own_fastapi:app") as server:
-        assert httpx.post(f"{server.url}/length?text=abc").json() == 3
+        assert httpx.post(f"{server.url}/length", json="abc").json() == 3
         assert httpx.get(f"{server.url}/readyz").status_code == 200
         server.terminate()
         assert server.wait() == 0

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 from typing_extensions import TypedDict  # that of Python 3.11 is not enough for pydantic
 
+from batchers import batched
 from batchers.arrays import rows, stacked
 from batchers.serving import UnprocessableError
 
@@ -160,6 +161,90 @@ def callbacks(batch: list[type[Plain]]) -> list[int]:
 def complexes(batch: list[Plain]) -> list[int]:
     """Take what pydantic does not know."""
     return [1 for _ in batch]
+
+
+def big(batch: list[str]) -> list[Any]:
+    """Return texts of so many letters, or fail in ways that cannot be told."""
+    found: list[Any] = []
+    for item in batch:
+        if item == "surrogate":
+            found.append(UnprocessableError("\ud800"))
+        elif item == "mute":
+            found.append(Mute())
+        else:
+            found.append("x" * int(item) if item.isdigit() else item)
+    return found
+
+
+class Mute(UnprocessableError):
+    """An error that has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class PointModel:
+    """A model whose example is an object."""
+
+    example: Any = Point(x=1.0)
+
+    def predict(self, batch: list[Point]) -> list[float]:
+        """Return numbers."""
+        return [point.x for point in batch]
+
+
+class DictModel(PointModel):
+    """A model whose example is what JSON has."""
+
+    example = {"x": 1.0}  # noqa: RUF012 - as users write it
+
+
+class WrongExample(PointModel):
+    """A model whose example is no item."""
+
+    example = {"x": "old"}  # noqa: RUF012 - as above
+
+
+class TooFew:
+    """A model that returns too few results for two items."""
+
+    example = "a"
+
+    def predict(self, batch: list[str]) -> list[int]:
+        """Return one."""
+        return [1]
+
+
+@dataclass
+class Callable:
+    """A model that is called, with fields that say nothing of its items."""
+
+    weights: list[float]
+
+    def __call__(self, batch: list[str]) -> list[int]:
+        """Return lengths."""
+        return [len(text) for text in batch]
+
+
+@batched("threading")
+def already(batch: list[float]) -> list[float]:
+    """Be batched already."""
+    return batch
+
+
+def one_item(text: str) -> int:
+    """Take one item."""
+    return len(text)
+
+
+def no_items() -> list[int]:
+    """Take nothing."""
+    return []
+
+
+def floats(batch: list[float]) -> list[float]:
+    """Return the numbers."""
+    return batch
 
 
 number = 3

@@ -36,6 +36,9 @@ def client_of(model: Any, **options: Any) -> Iterator[TestClient]:
         (models.Whole, "a", "A", 1),
         (models.Whole(), "a", "A", []),
         (models.WithExample, [1, 2], 3.0, [1]),
+        (models.PointModel, {"x": 2}, 2.0, {}),
+        (models.DictModel, {"x": 2}, 2.0, {}),
+        (models.Callable([1.0]), "abc", 3, 1.0),
     ],
 )
 def test_items_and_results(model: Any, item: Any, result: Any, bad: Any) -> None:
@@ -54,8 +57,7 @@ def test_items_and_results(model: Any, item: Any, result: Any, bad: Any) -> None
         document = client.get("/openapi.json").json()
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
         assert "schema" in content
-        if hasattr(model, "example"):
-            assert content["example"] == list(model.example) if isinstance(model.example, tuple) else model.example
+        assert ("example" in content) is hasattr(model, "example")
 
 
 def test_the_document() -> None:
@@ -132,6 +134,10 @@ def test_more_routes() -> None:
         (models.Plain, "is no model: it must be a function of a list, or an object with predict"),
         (models.BadInit, "BadInit() failed: RuntimeError: no device"),
         (models.complexes, "cannot come as JSON"),
+        (models.already, "is batched already: give the plain function"),
+        (models.one_item, "one_item takes str: a model takes a list, for example list[str]"),
+        (models.no_items, "no_items cannot be called with one list"),
+        (models.WrongExample, "is no item"),
     ],
 )
 def test_what_is_no_model(model: Any, text: str) -> None:
@@ -147,10 +153,11 @@ def test_what_is_no_model(model: Any, text: str) -> None:
     [
         ("", "BATCHER_MODEL is not set: it must be package.module:name"),
         ("models", "write package.module:name"),
-        ("no.such.module:x", "the module no.such.module cannot be imported: ModuleNotFoundError"),
+        ("no.such.module:x", "there is no module no.such.module: start in its folder"),
         ("tests.serving.models:nothing", "has no nothing; it has"),
         ("tests.serving.models:BadInit", "BadInit() failed: RuntimeError: no device"),
         ("tests.serving.models:BadLoad", "error: load() failed: OSError: no such file ("),
+        ("tests.serving.models:TooFew", "predict returned 1 results for 256 items"),
     ],
 )
 def test_a_start_that_fails(model: str, text: str) -> None:
@@ -171,3 +178,24 @@ def test_a_server(backend: str) -> None:
         assert httpx.post(f"{server.url}/predict", json="abc").json() == "ABC"
         server.terminate()
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("body", ["NaN", "Infinity", "[", '"x"'])
+def test_numbers_that_are_no_json(body: str) -> None:
+    """They are the client's error, not the model's."""
+    with client_of(models.floats) as client:
+        assert client.post("/predict", content=body).status_code == 422
+        assert client.post("/predict_many", content=f"[{body}]").status_code == 422
+    if body != '"x"':
+        with client_of(models.untyped) as client:
+            assert client.post("/predict", content=body).status_code == 422
+            assert client.post("/predict_many", content=f"[{body}]").status_code == 422
+
+
+def test_more_items_than_the_queue_takes() -> None:
+    """It is 413, and the text says how many are allowed."""
+    with client_of(models.lengths, settings=Settings.model_construct(max_queue_size=3)) as client:
+        answer = client.post("/predict_many", json=["a"] * 4)
+        assert answer.status_code == 413
+        assert "more than 3 items" in answer.text
+        assert client.post("/predict_many", json=["a"] * 3).json() == [1, 1, 1]

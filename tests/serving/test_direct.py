@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.faults.client import FAULT_ROW
 from tests.support.children import PATIENCE
 from tests.support.server import Server, serve
 
@@ -198,13 +199,74 @@ def test_no_http(both: tuple[Server, Server]) -> None:
     assert json.loads(told(exchange(direct, request_of(ITEM)))[2]) == "ABC"
 
 
+@pytest.fixture(scope="module")
+def big() -> Iterator[Server]:
+    """Give a server whose answers are as long as the client says."""
+    with serve(
+        "--timeout-keep-alive", "1", app="batchers.serving:app", BATCHER_MODEL="tests.serving.models:big"
+    ) as server:
+        yield server
+
+
+@pytest.mark.parametrize("item", [b'"surrogate"', b'"mute"'])
+def test_refusals_without_words(big: Server, item: bytes) -> None:
+    """They are 500, and the connection ends."""
+    assert told(exchange(big, request_of(item)))[0] == b"HTTP/1.1 500 Internal Server Error"
+
+
+def test_a_client_that_does_not_read(big: Server) -> None:
+    """An answer that waits is the only one; a refused item does not reach the model."""
+    long, refused = b'"8000000"', request_of(ITEM, b"Content-Type: text/plain")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", big.port))
+        connection.sendall(request_of(long).replace(b"Connection: close\r\n", b""))
+        with httpx.Client(base_url=big.url) as client:
+            before = client.get("/stats").json()["completed"]
+            connection.sendall(refused)
+            received = bytearray()
+            while data := connection.recv(1 << 20):
+                received += data
+            assert client.get("/stats").json()["completed"] <= before + 1
+    assert bytes(received).count(b"HTTP/1.1 ") == 2
+    assert received.count(b"HTTP/1.1 422 ") == 1
+
+
+def test_an_answer_before_a_slow_request() -> None:
+    """The limit of idle connections does not begin while the next request of the same data is running."""
+    with serve(
+        "--timeout-keep-alive", "1", app="benchmarks.faults.faulty:app", FAULT="hold", MODEL_CALL="emulated"
+    ) as server:
+        bad = request_of(b"1", b"Content-Type: text/plain", path=b"/optimized_predict")
+        held = request_of(json.dumps(FAULT_ROW).encode(), path=b"/optimized_predict")
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+            connection.sendall(bad.replace(b"Connection: close\r\n", b"") + held)
+            connection.settimeout(1.5)  # longer than the limit
+            assert connection.recv(65536).startswith(b"HTTP/1.1 422 ")
+            with pytest.raises(TimeoutError):
+                connection.recv(65536)
+            httpx.post(f"{server.url}/release")
+            connection.settimeout(PATIENCE)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_many_requests_before_half_a_head(both: tuple[Server, Server]) -> None:
+    """The limit of a head counts its own bytes, and all requests before it are answered."""
+    keep = request_of(ITEM).replace(b"Connection: close\r\n", b"")
+    for server in both:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+            connection.sendall(keep * 1000 + b"POST /predict HTTP/1.1\r\nX: " + b"a" * 600)
+            received = b""
+            while received.count(b"HTTP/1.1 200 OK") < 1000:
+                data = connection.recv(65536)
+                assert data
+                received += data
+
+
 def test_a_client_that_leaves() -> None:
     """Its item is withdrawn."""
     with serve(app="benchmarks.faults.faulty:app", FAULT="hold", MODEL_CALL="emulated") as server:
         assert any("the direct path" in line for line in server.log)
-        row = json.dumps([1e9] + [0.0] * 9).encode()
-        from benchmarks.faults.client import FAULT_ROW  # noqa: PLC0415 - beside its only use
-
         row = json.dumps(FAULT_ROW).encode()
         request = request_of(row, b"Content-Type: application/json", path=b"/optimized_predict")
         holds = socket.create_connection(("127.0.0.1", server.port), PATIENCE)

@@ -96,7 +96,7 @@ async def test_what_json_cannot_say(value: float) -> None:
     async def predict(_: list[float], *, timeout: float | None) -> float:
         return value
 
-    with pytest.raises(ValueError, match="which JSON cannot say"):
+    with pytest.raises(ValueError, match="which is no JSON"):
         await ask(endpoint(predict, LIMIT, 1.0), BODY)
 
 
@@ -197,7 +197,7 @@ async def test_every_answer_is_safe() -> None:
         assert headers[b"cache-control"] == b"no-store"
         assert b"connection" not in headers
     for path in ("/fails", "/fails-too"):
-        status, headers, text = await ask(front, BODY, path=path, raises=KeyError)
+        status, headers, text = await ask(front, BODY, path=path, raises=KeyError if "too" in path else None)
         assert (status, text) == (500, b"Internal Server Error")
         assert headers[b"x-content-type-options"] == b"nosniff"
         assert headers[b"connection"] == b"close"
