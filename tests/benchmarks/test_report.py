@@ -274,6 +274,7 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(command, "measure_micro", measure_micro)
     monkeypatch.setattr(command, "measure_server", measure_server)
     monkeypatch.setattr(command, "measure_case", lambda case: SimulatedResult(case=case, policies={}, theory={}))
+    monkeypatch.setattr(texts, "is_installed", lambda: False)
     monkeypatch.setattr(start_run, "measure", lambda repeats: StartResult(repeats=repeats, seconds={}))
     monkeypatch.setattr(report, "write", lambda _: None)
     count = len(plan.cells("quick"))
