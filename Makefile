@@ -95,6 +95,8 @@ test-wheel: $(VENV)/dev.installed
 recipes: $(VENV)/dev.installed $(VENV)/recipes/installed
 	@echo "== Checking the types of functions that return tensors"
 	@$(BIN)/python -m tests.typing.check tensors
+	@echo "== Running the recipe of PyTorch"
+	@PYTHONPATH=.:docs/recipes $(RECIPES) -c "from batchers import create_batcher; from pytorch_model import model; print(create_batcher('threading', model).call([1, 2, 3]))"
 	@echo "== Embedding texts of different lengths, in short"
 	@$(RECIPES) -m benchmarks.lengths.program >/dev/null
 
