@@ -15,9 +15,6 @@ from batchers.core.outcomes import Failed, judge
 from .answers import place_of
 from .payloads import ItemType, ModelError, item_types, rows_schema
 
-WARMED_UP = 256
-"""The largest batch with which a model without `warm_up` is warmed up."""
-
 
 class Model:
     """A model that is served.
@@ -64,7 +61,7 @@ class Model:
             if method is not None:
                 await _called(name, method, *arguments)
             elif name == "warm_up" and self.example is not None:
-                for count in (1, min(size, WARMED_UP)):
+                for count in (1, size):
                     await self._try(count)
 
     async def _try(self, count: int) -> None:
