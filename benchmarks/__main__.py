@@ -179,9 +179,10 @@ def main(arguments: list[str] | None = None) -> int:
         part = f"{options.what}/" if options.what in PARTS else ""
         planned = (found for found in plan(scale, options.port) if found.name.startswith(part))
         wanted = [found for found in planned if options.only in found.name]
-        if not texts.is_installed() and options.what != "lengths":
+        runnable = [found for found in wanted if not found.name.startswith("lengths/")]
+        if runnable != wanted and options.what != "lengths" and not texts.is_installed():
             console.print(texts.MISSING, markup=False)
-            wanted = [found for found in wanted if not found.name.startswith("lengths/")]
+            wanted = runnable
         if not wanted:
             console.print(f"error: no {scale} measurement has {part}...{options.only} in its name", markup=False)
             return 2

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 import pytest
 
-from tests.support.children import ROOT, child, run
+from tests.support.children import PATIENCE, ROOT, child, run
+from tests.support.leaks import Belongings, check_nothing_left
 
 CONFTEST = """
 from tests.support import guard, hangs
@@ -126,3 +129,35 @@ def test_a_run_that_is_killed_leaves_nothing(killed: tuple[Popen[str], list[int]
     for pid in of_the_worker if victim == "a worker" else [controller, *of_the_worker]:
         while lives(pid):
             pass
+
+
+class ThreadOfAPool(threading.Thread):
+    """Owns a pipe, and ends only when somebody waits for it, as the thread of a process pool may."""
+
+    def __init__(self) -> None:
+        super().__init__(target=self.wait)
+        self.waited = threading.Event()
+        self.pipe = Connection(*os.pipe())
+        self.start()
+
+    def wait(self) -> None:
+        self.waited.wait(PATIENCE)
+
+    def join(self, timeout: float | None = None) -> None:
+        self.waited.set()
+        super().join(timeout)
+
+
+class Connection:
+    """Closes its descriptors when the collector finds it."""
+
+    def __init__(self, *descriptors: int) -> None:
+        self.me = self
+        self.close = weakref.finalize(self, lambda: [os.close(each) for each in descriptors])
+
+
+def test_what_a_thread_owned_is_not_left_behind() -> None:
+    """The pipes of a thread that ends while the check waits for it are gone when the check counts them."""
+    before = Belongings.now()
+    ThreadOfAPool()
+    check_nothing_left(before)

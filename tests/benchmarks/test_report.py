@@ -370,8 +370,12 @@ def test_ranges(wanted: faults_plan.Range, value: float, holds: bool, words: str
     assert (wanted.holds(value), str(wanted)) == (holds, words)
 
 
-def test_what_is_asked_for_exists(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_is_asked_for_exists(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
     """A name that no measurement has, or a backend that there is not, is told in one line."""
+    monkeypatch.setattr(texts, "is_installed", lambda: installed)
     assert command.main(["load", "--only", "nothing"]) == 2
     assert capsys.readouterr().err == "error: no full measurement has load/...nothing in its name\n"
     with pytest.raises(SystemExit):

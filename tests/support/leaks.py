@@ -34,10 +34,8 @@ def check_nothing_left(before: Belongings) -> None:
     """Fail when there are more threads or descriptors than before."""
     end = time.monotonic() + PATIENCE
     after = Belongings.now()
-    while (new := after.threads - before.threads) and time.monotonic() < end:
-        for thread in new:  # the collector may start one meanwhile, which ends a batcher of an earlier test
-            with suppress(RuntimeError):  # listed by its starter, but not started yet
-                thread.join(max(end - time.monotonic(), 0))
+    while after.threads - before.threads and time.monotonic() < end:
+        _join(after.threads - before.threads, end)
         after = Belongings.now()
     if len(after.descriptors) > len(before.descriptors):
         gc.collect()  # sockets of a loop that a failed test has dropped
@@ -46,6 +44,17 @@ def check_nothing_left(before: Belongings) -> None:
     assert not left, f"threads left behind: {left}"
     more = sorted(after.descriptors.items() - before.descriptors.items())
     assert len(after.descriptors) <= len(before.descriptors), f"descriptors left behind: {more}"
+
+
+def _join(threads: frozenset[threading.Thread], end: float) -> None:
+    """Wait for these threads.
+
+    A function of its own: a name that went on meaning the thread of a process pool would keep its processes, whose
+    pipes the caller counts next.
+    """
+    for thread in threads:  # the collector may start one meanwhile, which ends a batcher of an earlier test
+        with suppress(RuntimeError):  # listed by its starter, but not started yet
+            thread.join(max(end - time.monotonic(), 0))
 
 
 def check_quiet(before: set[asyncio.Task[Any]]) -> None:
