@@ -207,12 +207,13 @@ class Batcher(ABC, Generic[T, S]):
         """Return the results of `items`, in the same order; accept all items together, or none.
 
         The items may run in several batches, and with items of other callers. If one item fails, its error is
-        raised and the others are withdrawn. Raises the same errors as `process`.
+        raised, with a note that has its index (`errors.index_of`), and the others are withdrawn. Raises the same
+        errors as `process`.
         """
         driver = self.__batchers_driver
         loop = running_asyncio_loop()
         gathered = GatheredResults(loop)
-        requests = [driver.requests.make(item, timeout, priority, gathered.slot(), loop) for item in items]
+        requests = driver.requests.make_all(items, timeout, priority, gathered, loop)
         try:
             driver.admit(requests, loop)
         except BaseException:

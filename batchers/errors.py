@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from contextlib import suppress
+
+_NOTE = "this is the item at index {} of process_many"
 
 
 class BatcherError(Exception):
@@ -93,3 +96,20 @@ class ReentrantCallError(BatcherError, RuntimeError):
 
 class RowError(BatcherError, ValueError):
     """An item is no row of the shape and type that `batchers.arrays.rows` names; it never reached a batch."""
+
+
+def note_index(error: Exception, index: int) -> None:
+    """Note in an error which item of `process_many` it belongs to; some classes of users take no notes."""
+    with suppress(Exception):  # of a frozen dataclass, for instance
+        BaseException.add_note(error, _NOTE.format(index))
+
+
+def index_of(error: BaseException) -> int | None:
+    """Return the index of the item of `process_many` that failed with this error; None: the error has no note."""
+    begin, end = _NOTE.split("{}")
+    notes = getattr(error, "__notes__", None)
+    for note in reversed(notes if isinstance(notes, list) else []):
+        if isinstance(note, str) and note.startswith(begin) and note.endswith(end):
+            digits = note[len(begin) : -len(end)]
+            return int(digits) if digits.isdecimal() else None
+    return None

@@ -153,7 +153,8 @@ class Connection:
 
     def __init__(self, *descriptors: int) -> None:
         self.me = self
-        self.close = weakref.finalize(self, lambda: [os.close(each) for each in descriptors])
+        for descriptor in descriptors:
+            weakref.finalize(self, os.close, descriptor)
 
 
 def test_what_a_thread_owned_is_not_left_behind() -> None:

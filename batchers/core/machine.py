@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from batchers.errors import BatchTimeoutError, DeadlineExceededError
 from batchers.policies.base import Reason
@@ -53,7 +53,7 @@ from .decisions import Batch, Decision, Done, Expire, Run, Settled, Wait
 from .endings import Endings
 from .group_queue import RUNNING, SETTLED, GroupQueue, Request
 from .outcomes import Err, Failed, Verdict
-from .refusals import STALLED_LIMIT, late_refusal, refusal
+from .refusals import STALLED_LIMIT, late_refusal
 from .state import Ended
 
 T = TypeVar("T")
@@ -82,8 +82,7 @@ class Core(Endings[T, S]):
         count = len(requests)
         if count == 1:
             return self.offer_one(requests[0], now)
-        if self.closed or self.queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
-            self._refuse(count)
+        self.check_room(count)
         if self._rule.learns:
             self._refuse_late(requests, now)
         try:
@@ -382,15 +381,3 @@ class Core(Endings[T, S]):
         if end > deadline:
             self._accounting.rejected += count
             raise late_refusal(end - deadline, queued=self.queued, running=self.running)
-
-    def _refuse(self, count: int) -> NoReturn:
-        self._accounting.rejected += count
-        raise refusal(
-            count,
-            failure=self.failure,
-            closed=self.closed,
-            stalled=len(self._stalled),
-            queued=self.queued,
-            limit=self._queue_limit,
-            seconds=self._accounting.drain.seconds_for(self.queued + self.running),
-        )

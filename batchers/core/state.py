@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 from batchers.errors import BatcherError
 from batchers.options import Options
@@ -33,6 +33,7 @@ from .group_queue import QUEUED, RUNNING, SETTLED, Callers, GroupQueue, Request
 from .groups import Groups
 from .indexed_heap import IndexedHeap
 from .outcomes import Err, Failed
+from .refusals import STALLED_LIMIT, refusal
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -219,3 +220,20 @@ class State(Generic[T, S]):
     def _waiting(self) -> list[Request[T]]:
         divided = [request for part in self._bisected for request in part if request.state == RUNNING]
         return divided + self._groups.waiting()
+
+    def check_room(self, count: int) -> None:
+        """Raise the error for `count` items if they would be refused now, whatever they are."""
+        if self.closed or self.queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
+            self._refuse(count)
+
+    def _refuse(self, count: int) -> NoReturn:
+        self._accounting.rejected += count
+        raise refusal(
+            count,
+            failure=self.failure,
+            closed=self.closed,
+            stalled=len(self._stalled),
+            queued=self.queued,
+            limit=self._queue_limit,
+            seconds=self._accounting.drain.seconds_for(self.queued + self.running),
+        )

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from batchers.core.decisions import Settled
 from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err, Outcome
+from batchers.errors import note_index
 
 from .futures import SharedFuture
 from .loops import call_soon_threadsafe
@@ -244,5 +245,6 @@ class ResultSlot:
             gathered.future.set_result(gathered.results)
 
     def set_exception(self, error: Exception) -> None:
-        """Wake the caller with this error, the first one."""
+        """Wake the caller with this error, the first one; a note of the error has the index of its item."""
+        note_index(error, self._place)
         self._gathered.future.set_exception(error)

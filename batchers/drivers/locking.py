@@ -328,6 +328,12 @@ class LockedCore(ABC, Generic[T, S]):
         self._perform(None)
         return found
 
+    def check_room(self) -> None:
+        """Raise the error of a call that would be refused now, whatever its item is."""
+        with self.lock:
+            if not (self._cancelled or self.core.inconsistent):
+                self.core.check_room(1)
+
     def stats(self) -> BatcherStats:
         """Return the counters of one consistent moment."""
         found: BatcherStats = self._read(Core.stats)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf, isnan
 from types import CoroutineType
 from typing import Generic, TypeVar
 
 from batchers.checks import as_float, as_int
 from batchers.core.group_queue import Request
-from batchers.errors import BatcherError, OptionError
+from batchers.errors import BatcherError, OptionError, note_index
 from batchers.options import Options
 
+from .delivery import GatheredResults
 from .loops import Loop
 
 T = TypeVar("T")
@@ -34,6 +35,26 @@ class RequestFactory(Generic[T]):
         # True if a call without a timeout needs no callback, no deadline and no check but that of its priority.
         callbacks = (options.convert, options.group_by, options.cost, options.length)
         self.plain = callbacks == (None,) * 4 and self._timeout is None and not orphaned
+
+    def make_all(
+        self,
+        items: Iterable[T],
+        timeout: float | None,
+        priority: int,
+        gathered: GatheredResults,
+        loop: Loop | None,
+    ) -> list[Request[T]]:
+        """Return the requests of one call with several items; an error of one item has a note with its index."""
+        requests: list[Request[T]] = []
+        for item in items:
+            try:
+                requests.append(self.make(item, timeout, priority, gathered.slot(), loop))
+            except OptionError:
+                raise
+            except Exception as error:
+                note_index(error, len(requests))
+                raise
+        return requests
 
     def make(self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None) -> Request[T]:
         """Call `convert`, `group_by`, `cost` and `length`, check the arguments, and return a request to offer.

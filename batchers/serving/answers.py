@@ -10,6 +10,7 @@ import json
 import math
 import random
 import traceback
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
@@ -26,6 +27,19 @@ from batchers import (
     QueueFullError,
     RowError,
 )
+from batchers.errors import index_of
+
+MOST_PROBLEMS = 50
+"""Problems of a body that an answer lists."""
+
+MOST_PLACES = 20
+"""Keys and indexes of a place that an answer says, from the outermost on."""
+
+COUNTED_PROBLEMS = 1000
+"""Problems up to which pydantic is asked for them: for a body of 1 MiB it makes 400 MB of 340 000 of them."""
+
+LONGEST_TEXT = 300
+"""Characters of a message or a place in an answer; a place can be a key of the body."""
 
 
 class UnprocessableError(ValueError):
@@ -64,10 +78,20 @@ class BadItemError(BadRequestError):
         """Keep what pydantic found, or the text of another error."""
         super().__init__()
         self.problems: list[Any] = (
-            cause.errors()
+            _problems(cause)
             if isinstance(cause, ValidationError)
             else [{"type": "json_invalid", "loc": (), "msg": f"Invalid JSON: {cause}"}]
         )
+
+
+def _problems(error: ValidationError) -> list[Any]:
+    count = error.error_count()
+    found: list[Any] = []
+    if count <= COUNTED_PROBLEMS:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_PROBLEMS]
+    if count > len(found):
+        found.append({"type": "more", "loc": (), "msg": f"{count - len(found)} more problems"})
+    return found
 
 
 class ContentTypeError(BadRequestError):
@@ -107,15 +131,23 @@ class Answer(NamedTuple):
 
     def encoded(self) -> tuple[bytes, bytes]:
         """Return the headers and the body, as they are written; `response` in less time."""
-        body = json.dumps({"detail": self.detail}, ensure_ascii=False, separators=(",", ":")).encode()
-        names = (name for name in self.headers if name != "Connection")  # which is the connection's to say
-        more = "".join(f"{name.lower()}: {self.headers[name]}\r\n" for name in names)
-        head = f"{more}content-length: {len(body)}\r\ncontent-type: application/json\r\n"
-        return head.encode("latin-1"), body
+        head, body = _of_text(self.detail) if isinstance(self.detail, str) else _encoded(self.detail)
+        for name, value in self.headers.items():
+            if name != "Connection":  # which is the connection's to say
+                head = f"{name.lower()}: {value}\r\n".encode("latin-1") + head
+        return head, body
 
     def response(self) -> JSONResponse:
         """Return the answer as a response of Starlette."""
         return JSONResponse({"detail": self.detail}, self.status, self.headers)
+
+
+def _encoded(detail: str | list[dict[str, Any]]) -> tuple[bytes, bytes]:
+    body = json.dumps({"detail": detail}, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"content-length: %d\r\ncontent-type: application/json\r\n" % len(body), body
+
+
+_of_text = lru_cache(32)(_encoded)  # the texts are those of this module
 
 
 def answer_to(error: Exception) -> Answer:
@@ -126,9 +158,9 @@ def answer_to(error: Exception) -> Answer:
     headers: dict[str, str] = {}
     match error:
         case UnprocessableError():
-            status, detail = 422, [_problem("unprocessable", ("body",), str(error))]
+            status, detail = 422, [_problem("unprocessable", _place_in_body(error), str(error))]
         case RowError() | ItemCostError():
-            status, detail = 422, [_problem("item", ("body",), str(error))]
+            status, detail = 422, [_problem("item", _place_in_body(error), str(error))]
         case MemoryError():
             status, detail = 503, "no memory for this request"
             headers = {"Retry-After": "1", "Connection": "close"}  # the rest of the body is not read
@@ -210,5 +242,16 @@ def _retry_after(seconds: float) -> str:
     return str(max(1, math.ceil(seconds * spread + random.random())))  # noqa: S311
 
 
+def _place_in_body(error: Exception) -> tuple[str | int, ...]:
+    """Return where the item of an error is: the body, or one item of its list."""
+    index = index_of(error)
+    return ("body",) if index is None else ("body", index)
+
+
 def _problem(kind: str, where: tuple[str | int, ...], text: str) -> dict[str, Any]:
-    return {"type": kind, "loc": list(where), "msg": text}
+    places = [_shortened(each) if isinstance(each, str) else each for each in where[:MOST_PLACES]]
+    return {"type": kind, "loc": places, "msg": _shortened(text)}
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Response, params
-from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,10 +15,12 @@ from batchers import Batcher, create_batcher
 
 from .alone import Alone
 from .answers import TooManyItemsError, add_error_handlers
-from .direct import DirectEndpoint, use_direct_path
+from .cycle import DirectEndpoint, driver_of
+from .direct import use_direct_path
+from .document import ANSWERS, document
 from .endpoints import Endpoint, EndpointResponse, Process, ServedApp
 from .models import Model
-from .payloads import ModelError, dump, schemas
+from .payloads import ModelError, dump
 from .service import Service, add_operations
 from .settings import Settings
 from .uvicorn_server import running_server
@@ -28,17 +29,6 @@ logger = logging.getLogger("uvicorn.error")
 
 CALLS_ALONE = 40
 """Calls of the model for one request alone at most, at a time: as many as FastAPI has threads for."""
-
-ANSWERS: dict[int | str, dict[str, Any]] = {
-    408: {"description": "The body did not come in time."},
-    413: {"description": "The body is too large."},
-    422: {
-        "description": "The body does not fit the schema, the model has no answer for it, or X-Request-Timeout is "
-        "no number."
-    },
-    503: {"description": "The queue is full, there is no memory, or the server stops; see Retry-After."},
-    504: {"description": "No prediction in time."},
-}
 
 
 class ModelService(Service):
@@ -176,7 +166,9 @@ def _about(settings: Settings) -> dict[str, Any]:
 def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str | None) -> dict[str, ASGIApp]:
     settings, model = service.settings, service.model
 
-    def endpoint_of(process: Process, parse: Callable[[bytes], Any]) -> Endpoint:
+    def endpoint_of(
+        process: Process, parse: Callable[[bytes], Any], check_room: Callable[[], None] = lambda: None
+    ) -> Endpoint:
         return Endpoint(
             process,
             parse,
@@ -184,6 +176,7 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
             max_body_size=settings.max_body_size,
             body_timeout=settings.body_timeout,
             longest=settings.timeout,
+            check_room=check_room,
         )
 
     def parse_many(body: bytes) -> list[Any]:
@@ -193,8 +186,9 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
         return items
 
     batcher = service.batcher
-    one = endpoint_of(batcher.process, model.items.parse)
-    many = endpoint_of(batcher.process_many, parse_many)
+    driver = driver_of(batcher)
+    one = endpoint_of(batcher.process, model.items.parse, driver.check_room)
+    many = endpoint_of(batcher.process_many, parse_many, driver.check_room)
     routes = [
         (path, "item", "Put this request into a batch with others.", one),
         (f"{path}_many", "items", "Put a list of items into batches; all are answered, or none.", many),
@@ -214,7 +208,7 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
                 service.direct[place] = DirectEndpoint(endpoint, batcher)
             add = api.post(place, description=text, responses=ANSWERS, include_in_schema=place == route)
             add(_passed_to(endpoint))
-    _document(api, service.model, kinds)
+    document(api, service.model, kinds)
     return endpoints
 
 
@@ -223,30 +217,3 @@ def _passed_to(endpoint: Endpoint) -> Callable[[], Any]:
         return EndpointResponse(endpoint)
 
     return predict
-
-
-def _document(api: FastAPI, model: Model, kinds: dict[str, str]) -> None:
-    """Let the document of the API have the schemas of items and results."""
-
-    def openapi() -> dict[str, Any]:
-        if api.openapi_schema is None:
-            document = get_openapi(
-                title=api.title, version=api.version, description=api.description, routes=api.routes
-            )
-            found, definitions = schemas(item=(model.items, "validation"), result=(model.results, "serialization"))
-            document.setdefault("components", {}).setdefault("schemas", {}).update(definitions)
-            item = found["item"] | ({} if model.example is None else {"examples": [model.example]})
-            for route, kind in kinds.items():
-                post = document["paths"][route]["post"]
-                many = kind == "items"
-                body = {"type": "array", "items": item} if many else item
-                result = {"type": "array", "items": found["result"]} if many else found["result"]
-                content: dict[str, Any] = {"schema": body}
-                if model.example is not None:
-                    content["example"] = [model.example] if many else model.example
-                post["requestBody"] = {"required": True, "content": {"application/json": content}}
-                post["responses"]["200"]["content"] = {"application/json": {"schema": result}}
-            api.openapi_schema = document
-        return api.openapi_schema
-
-    api.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents

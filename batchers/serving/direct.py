@@ -21,10 +21,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from batchers import Batcher
-
 from .answers import REFUSALS, BadRequestError, BodyTooLargeError, BodyTooSlowError, answer_to, place_of
-from .endpoints import CLOSE, FAILED, JSON, SAFETY, Endpoint, ServedApp
+from .cycle import Cycle, DirectEndpoint
+from .endpoints import CLOSE, FAILED, JSON, SAFETY, ServedApp
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -37,70 +36,6 @@ UNUSUAL = frozenset((b"expect", b"upgrade", b"x-forwarded-for", b"x-forwarded-pr
 _SAFE_HEAD = b"".join(b"%s: %s\r\n" % header for header in SAFETY)
 _JSON_HEAD = b"%s: %s\r\n" % JSON
 _CLOSE_HEAD = b"%s: %s\r\n" % CLOSE
-
-
-class DirectEndpoint:
-    """An endpoint whose items go to a batcher: what the protocol needs of it."""
-
-    def __init__(self, endpoint: Endpoint, batcher: Batcher[Any, Any]) -> None:
-        """Store both."""
-        self.endpoint = endpoint
-        # As `Batcher.process`, without a coroutine and a task for each request.
-        self.driver: Any = getattr(batcher, "_Batcher__batchers_driver")  # noqa: B009 - it is private
-
-
-class _Cycle:
-    """One request on the direct path. It has the attributes of uvicorn's RequestResponseCycle that others use."""
-
-    __slots__ = (
-        *(
-            "disconnected",
-            "endpoint",
-            "future",
-            "is_decided",
-            "keep_alive",
-            "more_body",
-            "parts",
-            "path",
-            "request",
-        ),
-        *("response_complete", "seconds", "size", "timer"),
-    )
-
-    def __init__(self, endpoint: DirectEndpoint, path: bytes, *, keep_alive: bool) -> None:
-        self.endpoint = endpoint
-        self.path = path
-        self.keep_alive = keep_alive
-        self.disconnected = False
-        self.is_decided = False  # True as soon as there is an answer; it may have to wait until the client reads
-        self.response_complete = False  # True when the answer is written
-        self.more_body = True
-        self.parts: list[bytes] = []  # of the body
-        self.size = 0  # of the parts
-        self.seconds: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.future: asyncio.Future[Any] | None = None
-        self.request: Any = None
-
-    @property
-    def message_event(self) -> _Cycle:
-        """The object whose `set` uvicorn calls when the connection is lost."""
-        return self
-
-    def set(self) -> None:
-        """Withdraw the item if the client has left."""
-        if self.disconnected:
-            self.stop_timer()
-            future, self.future = self.future, None
-            if future is not None and not future.done():
-                future.cancel()
-                self.endpoint.driver.cancel(self.request, future.get_loop())
-
-    def stop_timer(self) -> None:
-        """Do not limit the time of the body any more."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
 
 class DirectProtocol(HttpToolsProtocol):
@@ -121,10 +56,11 @@ class DirectProtocol(HttpToolsProtocol):
         self._in_head = self._in_message = False
         self._begun = 0  # messages
         self._head_size = 0  # bytes of its parts so far, and of trailers
-        self._head_chunks = 0  # bytes of chunks of data that have nothing but this head
+        self._head_chunks = 0  # bytes of chunks of data that have nothing but this head, or nothing of a body
+        self._has_moved = False  # True if a chunk of data had a part of a body, or its end
         self._is_unusual = False
         self._is_refused = False  # True after 431: nothing more is read
-        self._held: tuple[_Cycle, bytes] | None = None  # an answer that waits until the client reads
+        self._held: tuple[Cycle, bytes] | None = None  # an answer that waits until the client reads
         self._defaults: tuple[object, bytes] = None, b""
 
     # What comes
@@ -134,14 +70,22 @@ class DirectProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         was_in_head, was_in_message, begun = self._in_head, self._in_message, self._begun
+        self._has_moved = False
         super().data_received(data)
+        if not self._in_message:
+            return
+        if self._has_moved:
+            self._head_chunks = 0
+        elif was_in_head or was_in_message or self._begun == begun + 1:
+            # The parser keeps the value of a header, or of a trailer, until all of it is there.
+            self._head_chunks += len(data)
         cycle: Any = self.cycle
         if self._in_head:
-            if was_in_head or (not was_in_message and self._begun == begun + 1):
-                self._head_chunks += len(data)
             if self._head_chunks > HEAD_LIMIT:
                 self._refuse_head()
-        elif type(cycle) is _Cycle and cycle.more_body and cycle.timer is None and not cycle.is_decided:
+        elif self._head_chunks > HEAD_LIMIT:
+            self._refuse_trailers(cycle)
+        elif type(cycle) is Cycle and cycle.more_body and cycle.timer is None and not cycle.is_decided:
             seconds = cycle.endpoint.endpoint.body_timeout
             cycle.timer = self.loop.call_later(seconds, self._fail, cycle, BodyTooSlowError())
 
@@ -203,7 +147,7 @@ class DirectProtocol(HttpToolsProtocol):
         ):
             self._begin_asgi()
             return
-        cycle = _Cycle(endpoint, self.url, keep_alive=parser.should_keep_alive())
+        cycle = Cycle(endpoint, self.url, keep_alive=parser.should_keep_alive())
         self.cycle = cycle  # type: ignore[assignment]  # it has what is used of one
         try:
             cycle.seconds = endpoint.endpoint.look_at_headers(self.headers)
@@ -219,8 +163,9 @@ class DirectProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
+        self._has_moved = True
         cycle: Any = self.cycle
-        if type(cycle) is not _Cycle:
+        if type(cycle) is not Cycle:
             super().on_body(body)
         elif not cycle.is_decided:
             cycle.parts.append(body)
@@ -231,8 +176,9 @@ class DirectProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Hand the item to the batcher."""
         self._in_message = False
+        self._has_moved = True
         cycle: Any = self.cycle
-        if type(cycle) is not _Cycle:
+        if type(cycle) is not Cycle:
             super().on_message_complete()
             return
         cycle.more_body = False
@@ -240,10 +186,11 @@ class DirectProtocol(HttpToolsProtocol):
             cycle.stop_timer()
             self._process(cycle)
 
-    def _process(self, cycle: _Cycle) -> None:
+    def _process(self, cycle: Cycle) -> None:
         direct = cycle.endpoint
         future: asyncio.Future[Any] = self.loop.create_future()
         try:
+            direct.endpoint.check_room()
             item = direct.endpoint.parse(b"".join(cycle.parts))
             cycle.parts.clear()
             cycle.request = direct.driver.accept(item, cycle.seconds, 0, future, self.loop)
@@ -256,7 +203,7 @@ class DirectProtocol(HttpToolsProtocol):
 
     # What goes
 
-    def _answer(self, cycle: _Cycle, future: asyncio.Future[Any]) -> None:
+    def _answer(self, cycle: Cycle, future: asyncio.Future[Any]) -> None:
         if future.cancelled():
             return  # the client has left
         error = future.exception()
@@ -271,7 +218,7 @@ class DirectProtocol(HttpToolsProtocol):
             return
         self._respond(cycle, 200, b"%scontent-length: %d\r\n" % (_JSON_HEAD, len(body)), body)
 
-    def _fail(self, cycle: _Cycle, error: BaseException) -> None:
+    def _fail(self, cycle: Cycle, error: BaseException) -> None:
         if cycle.disconnected or cycle.is_decided:
             return
         if isinstance(error, (*REFUSALS, BadRequestError, MemoryError)):
@@ -293,7 +240,7 @@ class DirectProtocol(HttpToolsProtocol):
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
         self._respond(cycle, FAILED, head, body)
 
-    def _respond(self, cycle: _Cycle, status: int, head: bytes, body: bytes) -> None:
+    def _respond(self, cycle: Cycle, status: int, head: bytes, body: bytes) -> None:
         cycle.stop_timer()
         cycle.is_decided = True
         cycle.parts.clear()
@@ -318,7 +265,7 @@ class DirectProtocol(HttpToolsProtocol):
         else:
             self._write(cycle, output)
 
-    def _write(self, cycle: _Cycle, output: bytes) -> None:
+    def _write(self, cycle: Cycle, output: bytes) -> None:
         cycle.response_complete = True
         self.transport.write(output)
         if not cycle.keep_alive:
@@ -353,6 +300,15 @@ class DirectProtocol(HttpToolsProtocol):
         parts = (STATUS_LINE[431], self._default_head(), head, _SAFE_HEAD, _CLOSE_HEAD, b"\r\n", body)
         self.transport.write(b"".join(parts))
         self.transport.close()
+
+    def _refuse_trailers(self, cycle: Any) -> None:  # noqa: ANN401 - ours, or one of uvicorn's
+        """Close the connection of a body that does not end: its trailers, or the head of a chunk, are too long."""
+        self._is_refused = True
+        if type(cycle) is Cycle:
+            cycle.keep_alive = False
+            self._fail(cycle, BodyTooLargeError(cycle.endpoint.endpoint.max_body_size))
+        if not self.transport.is_closing():
+            self.transport.close()
 
 
 def use_direct_path(server: uvicorn.Server, app: ServedApp, endpoints: Mapping[str, DirectEndpoint]) -> str:

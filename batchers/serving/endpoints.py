@@ -67,16 +67,19 @@ class Endpoint:
         max_body_size: int,
         body_timeout: float,
         longest: float | None = None,
+        check_room: Callable[[], None] = lambda: None,
     ) -> None:
         """Initialise the endpoint.
 
         `parse` makes an item of a body, and raises BadRequestError; `dump` makes a body of a result. A body has at
         most `max_body_size` bytes, which come within `body_timeout` seconds. X-Request-Timeout may say at most
-        `longest` seconds.
+        `longest` seconds. `check_room` raises an error of `REFUSALS` if the item would be refused whatever it is;
+        then the body is not parsed.
         """
         self._process = process
         self.parse = parse
         self.dump = dump
+        self.check_room = check_room
         self.max_body_size = max_body_size
         self.body_timeout = body_timeout
         self._longest = inf if longest is None else longest
@@ -85,7 +88,9 @@ class Endpoint:
         """Answer one request."""
         try:
             timeout = self.look_at_headers(scope["headers"])
-            item = self.parse(await self._read(scope, receive))
+            body = await self._read(scope, receive)
+            self.check_room()
+            item = self.parse(body)
             result = await until_client_leaves(self._process(item, timeout=timeout), receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer

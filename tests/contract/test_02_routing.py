@@ -6,8 +6,12 @@ import asyncio
 import concurrent.futures
 import random
 import threading
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
+from batchers.errors import index_of
 from tests.conftest import Make
 from tests.support.gate import Flavour, Gate, until
 
@@ -68,6 +72,40 @@ async def test_process_many_keeps_the_order_of_its_items(make: Make, gate: Gate,
     assert first == list(range(10))
     assert second == list("abcdefg")
     assert empty == []
+
+
+async def test_process_many_says_which_item_has_failed(make: Make, flavour: Flavour) -> None:
+    """In a note of the error, which the serving layer reads; some classes of users take no notes."""
+
+    @dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    def answer(items: list[int]) -> list[Any]:
+        errors = {2: ValueError("two"), 3: FrozenError(3)}
+        return [errors.get(item, item) for item in items]
+
+    async def answer_later(items: list[int]) -> list[Any]:
+        return answer(items)
+
+    def checked(item: int) -> int:
+        if item < 0:
+            raise ValueError(item)
+        return item
+
+    batcher = make(answer if flavour == "sync" else answer_later, convert=checked)
+    with pytest.raises(ValueError, match="two") as caught:
+        await batcher.process_many([0, 1, 2])
+    assert index_of(caught.value) == 2
+    with pytest.raises(ValueError, match="-1") as caught:
+        await batcher.process_many([0, -1])
+    assert index_of(caught.value) == 1
+    with pytest.raises(FrozenError) as frozen:
+        await batcher.process_many([3])
+    assert index_of(frozen.value) is None
+    with pytest.raises(ValueError, match="two") as caught:
+        await batcher.process(2)
+    assert index_of(caught.value) is None
 
 
 async def test_futures_of_threads_can_be_waited_for(make: Make, gate: Gate, flavour: Flavour) -> None:

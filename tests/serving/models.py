@@ -72,6 +72,11 @@ def means(array: Any) -> Any:
 arrays = stacked(means, rows((3,), "float32", finite=True))
 
 
+def strict(batch: list[dict[str, float]]) -> list[int]:
+    """Return how many numbers there are."""
+    return [len(item) for item in batch]
+
+
 def answers(batch: list[str]) -> list[Any]:
     """Return what the item names."""
     kinds: dict[str, Any] = {

@@ -71,6 +71,11 @@ def test_the_document() -> None:
         assert "x" in document["components"]["schemas"]["Point"]["properties"]
         many = document["paths"]["/predict_many"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert many["type"] == "array"
+        assert [each["name"] for each in post["parameters"]] == ["X-Request-Timeout"]
+        assert sorted(post["responses"]) == ["200", "408", "413", "422", "500", "503", "504"]
+        problems = post["responses"]["422"]["content"]["application/json"]["schema"]
+        assert set(problems["properties"]["detail"]["items"]["properties"]) == {"type", "loc", "msg"}
+        assert "Retry-After" in post["responses"]["503"]["headers"]
         assert client.get("/docs").status_code == 200
     with client_of(models.arrays) as client:
         post = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
@@ -102,6 +107,35 @@ def test_results_as_json(item: str, status: int, body: str) -> None:
         answer = client.post("/predict", json=item)
         assert (answer.status_code, answer.text) == (status, body)
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("backend", ["threading", "asyncio"])
+def test_which_item_of_a_list_has_failed(backend: str) -> None:
+    """The place of a problem has the index of its item: of a refusal, of an item that does not fit, of a row."""
+    settings = Settings.model_construct(backend=backend)
+    with client_of(models.answers, settings=settings) as client:
+        detail = client.post("/predict_many", json=["text", "none", "refused", "text"]).json()["detail"]
+        assert detail == [{"type": "unprocessable", "loc": ["body", 2], "msg": "no such word"}]
+        assert client.post("/predict_many", json=["text", 1]).json()["detail"][0]["loc"] == ["body", 1]
+    with client_of(models.arrays, settings=settings) as client:
+        detail = client.post("/predict_many", json=[[1, 2, 3], [1, 2]]).json()["detail"]
+        assert (detail[0]["type"], detail[0]["loc"]) == ("item", ["body", 1])
+
+
+def test_many_problems() -> None:
+    """Neither their number nor their places make a long answer."""
+    with client_of(models.doubled) as client:
+        for count, shown, rest in ((50, 50, ""), (51, 50, "1 more"), (2000, 0, "2000 more")):
+            answer = client.post("/predict_many", json=["x"] * count)
+            detail = answer.json()["detail"]
+            assert answer.status_code == 422
+            assert [each["loc"] for each in detail[:shown]] == [["body", index] for index in range(shown)]
+            assert len(detail) == shown + bool(rest)
+            assert detail[-1]["msg"].startswith(rest)
+    with client_of(models.strict) as client:
+        answer = client.post("/predict", json={"a" * 10_000: [[]]})
+        assert answer.status_code == 422
+        assert len(answer.content) < 1000
 
 
 def test_a_model_lives_with_the_server() -> None:

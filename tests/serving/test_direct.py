@@ -191,6 +191,20 @@ def test_a_head_that_is_too_long(both: tuple[Server, Server]) -> None:
     assert b"connection: close" in headers
 
 
+@pytest.mark.parametrize("part", [b"0\r\nX: ", b"3;x="])
+@pytest.mark.parametrize("path", [b"/predict", b"/predict?x=y", b"/nothing"])
+def test_trailers_that_do_not_end(both: tuple[Server, Server], part: bytes, path: bytes) -> None:
+    """What comes after the last part of a body, and brings nothing, ends the connection from 64 KiB on."""
+    direct, _ = both
+    head = request_of(b"", b"Transfer-Encoding: chunked", path=path, length=False)
+    parts = [b"a" * 1000] * 10_000
+    with socket.create_connection(("127.0.0.1", direct.port), PATIENCE) as connection:
+        connection.sendall(head + b'1\r\n"\r\n' + part)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(b"".join(parts))
+    assert json.loads(told(exchange(direct, request_of(ITEM)))[2]) == "ABC"
+
+
 def test_no_http(both: tuple[Server, Server]) -> None:
     """It is uvicorn's own 400."""
     direct, asgi = both
@@ -281,6 +295,36 @@ def test_a_client_that_leaves() -> None:
             client.post("/release")
             assert holds.recv(65536).startswith(b"HTTP/1.1 200 OK")
             holds.close()
+
+
+@pytest.mark.parametrize("direct", ["true", "false"])
+def test_a_full_queue_is_answered_before_the_body_is_parsed(direct: str) -> None:
+    """A body that would be 422 is 503 then."""
+    settings = {"BATCHER_MAX_BATCH_SIZE": "1", "BATCHER_CONCURRENCY": "1", "BATCHER_MAX_QUEUE_SIZE": "1"}
+    held = request_of(json.dumps(FAULT_ROW).encode(), path=b"/optimized_predict")
+    with (
+        serve(
+            app="benchmarks.faults.faulty:app",
+            FAULT="hold",
+            MODEL_CALL="emulated",
+            BATCHER_DIRECT=direct,
+            **settings,
+        ) as server,
+        httpx.Client(base_url=server.url) as client,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as runs,
+        socket.create_connection(("127.0.0.1", server.port), PATIENCE) as waits,
+    ):
+        assert client.post("/optimized_predict", content="no JSON").status_code == 422
+        runs.sendall(held)
+        until(client, "running", 1)
+        waits.sendall(held)
+        until(client, "queued", 1)
+        answer = client.post("/optimized_predict", content="no JSON")
+        assert (answer.status_code, answer.json()) == (503, {"detail": "too many requests wait"})
+        assert int(answer.headers["retry-after"]) >= 1
+        client.post("/release", content="2")
+        for connection in (runs, waits):
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def until(client: httpx.Client, name: str, count: int) -> None:
