@@ -98,7 +98,7 @@ class Core(Endings[T, S]):
 
     def offer_one(self, request: Request[T], now: float) -> bool:
         """Do the same as `offer` for one request, in less time."""
-        if self.closed or self.queued >= self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
+        if self.closed or self.queued >= self.queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(1)
         if self._rule.learns:
             self._refuse_late((request,), now)

@@ -49,18 +49,19 @@ class State(Generic[T, S]):
     """Queues, slots and counters of one batcher."""
 
     __slots__ = (
-        *("_options", "_queue_limit", "_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
+        *("_options", "_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
         *("_model", "_observes"),
         *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled", "_deserted"),
         *("_token", "_in_transition", "_counter", "_unlearned", "_accounting", "_last_event_time"),
         # The driver reads these:
         *("inconsistent", "ended", "failure", "closed", "abandoned", "accepted", "queued", "running", "slots"),
+        "queue_limit",
     )
 
     def __init__(self, options: Options) -> None:
         """Initialise the state of an open batcher without items."""
         self._options = options
-        self._queue_limit = options.queue_limit
+        self.queue_limit = options.queue_limit
         self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
         self.slots = options.slots  # number of batches that may be in flight now
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
@@ -223,7 +224,7 @@ class State(Generic[T, S]):
 
     def check_room(self, count: int) -> None:
         """Raise the error for `count` items if they would be refused now, whatever they are."""
-        if self.closed or self.queued + count > self._queue_limit or len(self._stalled) >= STALLED_LIMIT:
+        if self.closed or self.queued + count > self.queue_limit or len(self._stalled) >= STALLED_LIMIT:
             self._refuse(count)
 
     def _refuse(self, count: int) -> NoReturn:
@@ -234,6 +235,6 @@ class State(Generic[T, S]):
             closed=self.closed,
             stalled=len(self._stalled),
             queued=self.queued,
-            limit=self._queue_limit,
+            limit=self.queue_limit,
             seconds=self._accounting.drain.seconds_for(self.queued + self.running),
         )

@@ -329,7 +329,9 @@ class LockedCore(ABC, Generic[T, S]):
         return found
 
     def check_room(self) -> None:
-        """Raise the error of a call that would be refused now, whatever its item is."""
+        """Raise the error of a call that would be refused now, because the queue is full, whatever its item is."""
+        if self.core.queued < self.core.queue_limit:  # without the lock: the acceptance looks again
+            return
         with self.lock:
             if not (self._cancelled or self.core.inconsistent):
                 self.core.check_room(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 from batchers import Batcher
 
@@ -25,28 +25,86 @@ def driver_of(batcher: Batcher[Any, Any]) -> Any:  # noqa: ANN401 - of either ba
     return getattr(batcher, "_Batcher__batchers_driver")  # noqa: B009
 
 
+class Connection(Protocol):
+    """What a cycle needs of the protocol of its connection."""
+
+    def submit(self, cycle: Cycle, /) -> None:
+        """Hand the item of a complete request to the batcher."""
+        ...
+
+    def answer(self, cycle: Cycle, /) -> None:
+        """Write the answer of a request that has its outcome."""
+        ...
+
+
+class Turn:
+    """Requests and outcomes that the connections of one event loop see to together, in its next turn.
+
+    A batcher gets all items of a turn before a thread can take the first one: with a batch for each item that
+    comes, batches are small. And it can start the next batch before the answers of the last one are written.
+    """
+
+    __slots__ = ("_answers", "_loop", "_requests")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Initialise an empty turn."""
+        self._loop = loop
+        self._requests: list[Cycle] = []
+        self._answers: list[Cycle] = []
+
+    def submit(self, cycle: Cycle) -> None:
+        """Hand in the item of a request in the next turn."""
+        if not self._requests:
+            self._loop.call_soon(self._submit)
+        self._requests.append(cycle)
+
+    def _submit(self) -> None:
+        cycles, self._requests = self._requests, []
+        rest = iter(cycles)
+        try:
+            for cycle in rest:
+                cycle.connection.submit(cycle)
+        finally:  # an exception, which is not expected, is that of one request
+            for cycle in rest:
+                self.submit(cycle)
+
+    def answer(self, cycle: Cycle) -> None:
+        """Answer a request in the next turn."""
+        if not self._answers:
+            self._loop.call_soon(self._answer)
+        self._answers.append(cycle)
+
+    def _answer(self) -> None:
+        cycles, self._answers = self._answers, []
+        rest = iter(cycles)
+        try:
+            for cycle in rest:
+                cycle.connection.answer(cycle)
+        finally:
+            for cycle in rest:
+                self.answer(cycle)
+
+
 class Cycle:
-    """One request on the direct path. It has the attributes of uvicorn's RequestResponseCycle that others use."""
+    """One request on the direct path; its batcher uses it as the future of the item.
+
+    It has the attributes of uvicorn's RequestResponseCycle that others use.
+    """
 
     __slots__ = (
-        *(
-            "disconnected",
-            "endpoint",
-            "future",
-            "is_decided",
-            "keep_alive",
-            "more_body",
-            "parts",
-            "path",
-            "request",
-        ),
-        *("response_complete", "seconds", "size", "timer"),
+        *("connection", "disconnected", "endpoint", "error", "has_outcome", "is_decided", "keep_alive"),
+        *("more_body", "parts", "path", "request", "response_complete", "result", "seconds", "size", "timer"),
+        "turn",
     )
 
-    def __init__(self, endpoint: DirectEndpoint, path: bytes, *, keep_alive: bool) -> None:
+    def __init__(
+        self, endpoint: DirectEndpoint, path: bytes, connection: Connection, turn: Turn, *, keep_alive: bool
+    ) -> None:
         """Begin a request to `path`."""
         self.endpoint = endpoint
         self.path = path
+        self.connection = connection
+        self.turn = turn
         self.keep_alive = keep_alive
         self.disconnected = False
         self.is_decided = False  # True as soon as there is an answer; it may have to wait until the client reads
@@ -56,8 +114,33 @@ class Cycle:
         self.size = 0  # of the parts
         self.seconds: float | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.future: asyncio.Future[Any] | None = None
-        self.request: Any = None
+        self.request: Any = None  # of the batcher, from the acceptance to the outcome
+        self.has_outcome = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    # Of a future
+
+    def done(self) -> bool:
+        """Return True if nobody waits for the outcome any more."""
+        return self.has_outcome or self.disconnected
+
+    def set_result(self, result: object) -> None:
+        """Keep the result, and answer with it."""
+        self.result = result
+        self._end()
+
+    def set_exception(self, error: Exception) -> None:
+        """Keep the error, and answer with it."""
+        self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.has_outcome = True
+        self.request = None
+        self.turn.answer(self)
+
+    # Of a cycle of uvicorn
 
     @property
     def message_event(self) -> Cycle:
@@ -68,10 +151,9 @@ class Cycle:
         """Withdraw the item if the client has left."""
         if self.disconnected:
             self.stop_timer()
-            future, self.future = self.future, None
-            if future is not None and not future.done():
-                future.cancel()
-                self.endpoint.driver.cancel(self.request, future.get_loop())
+            request, self.request = self.request, None
+            if request is not None:
+                self.endpoint.driver.cancel(request, request.loop)
 
     def stop_timer(self) -> None:
         """Do not limit the time of the body any more."""

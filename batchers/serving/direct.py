@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import uvicorn
@@ -22,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from .answers import REFUSALS, BadRequestError, BodyTooLargeError, BodyTooSlowError, answer_to, place_of
-from .cycle import Cycle, DirectEndpoint
+from .cycle import Cycle, DirectEndpoint, Turn
 from .endpoints import CLOSE, FAILED, JSON, SAFETY, ServedApp
 
 logger = logging.getLogger("uvicorn.error")
@@ -33,7 +32,6 @@ HEAD_LIMIT = 65_536
 UNUSUAL = frozenset((b"expect", b"upgrade", b"x-forwarded-for", b"x-forwarded-proto"))
 """Headers of requests that take the way through ASGI."""
 
-_SAFE_HEAD = b"".join(b"%s: %s\r\n" % header for header in SAFETY)
 _JSON_HEAD = b"%s: %s\r\n" % JSON
 _CLOSE_HEAD = b"%s: %s\r\n" % CLOSE
 
@@ -42,6 +40,8 @@ class DirectProtocol(HttpToolsProtocol):
     """uvicorn's protocol on httptools, which answers predictions itself; `use_direct_path` makes subclasses."""
 
     endpoints: Mapping[bytes, DirectEndpoint]
+    turn: Turn
+    starts: dict[int, tuple[object, bytes]]
     is_draining: Callable[[], bool]
 
     def __init__(
@@ -58,10 +58,12 @@ class DirectProtocol(HttpToolsProtocol):
         self._head_size = 0  # bytes of its parts so far, and of trailers
         self._head_chunks = 0  # bytes of chunks of data that have nothing but this head, or nothing of a body
         self._has_moved = False  # True if a chunk of data had a part of a body, or its end
-        self._is_unusual = False
+        # The last headers that were good for an endpoint, and its seconds: most clients send the same ones again.
+        self._known: tuple[object, list[tuple[bytes, bytes]], float | None] = None, [], None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_until = 0.0
         self._is_refused = False  # True after 431: nothing more is read
         self._held: tuple[Cycle, bytes] | None = None  # an answer that waits until the client reads
-        self._defaults: tuple[object, bytes] = None, b""
 
     # What comes
 
@@ -95,33 +97,24 @@ class DirectProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._is_unusual = False
         self._in_head = self._in_message = True
         self._begun += 1
         self._head_size = self._head_chunks = 0
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the URL."""
-        super().on_url(url)
-        self._count(len(url))
+        self.url += url
+        self._head_size += len(url)
+        if self._head_size > HEAD_LIMIT:
+            raise ValueError  # after which uvicorn sends an answer
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store a header; drop trailers."""
-        self._count(len(name) + len(value) + 4)
-        if not self._in_head:
-            return
-        name = name.lower()
-        if name in UNUSUAL:
-            self._is_unusual = True
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-        self.headers.append((name, value))
-
-    def _count(self, size: int) -> None:
-        """Count bytes of the head; for too many, raise ValueError, after which uvicorn sends an answer."""
-        self._head_size += size
+        self._head_size += len(name) + len(value) + 4
         if self._head_size > HEAD_LIMIT:
             raise ValueError
+        if self._in_head:
+            self.headers.append((name, value))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, or has too long a head."""
@@ -135,30 +128,43 @@ class DirectProtocol(HttpToolsProtocol):
         self._in_head = False
         endpoint = self.endpoints.get(self.url)
         before: Any = self.cycle
-        busy = before is not None and not before.response_complete
         parser: Any = self.parser
         if (
             endpoint is None
-            or self._is_unusual
-            or busy
+            or (before is not None and not before.response_complete)
             or parser.get_method() != b"POST"
             or parser.get_http_version() != "1.1"
             or self.limit_concurrency is not None
         ):
             self._begin_asgi()
             return
-        cycle = Cycle(endpoint, self.url, keep_alive=parser.should_keep_alive())
-        self.cycle = cycle  # type: ignore[assignment]  # it has what is used of one
+        if self._known[0] is endpoint and self._known[1] == self.headers:
+            cycle = self._begin_cycle(endpoint)
+            cycle.seconds = self._known[2]
+            return
+        headers = [(name.lower(), value) for name, value in self.headers]
+        if not UNUSUAL.isdisjoint(name for name, _ in headers):
+            self._begin_asgi()
+            return
+        cycle = self._begin_cycle(endpoint)
         try:
-            cycle.seconds = endpoint.endpoint.look_at_headers(self.headers)
+            cycle.seconds = endpoint.endpoint.look_at_headers(headers)
         except BadRequestError as error:
             self._fail(cycle, error)
+        else:
+            self._known = endpoint, self.headers, cycle.seconds
+
+    def _begin_cycle(self, endpoint: DirectEndpoint) -> Cycle:
+        cycle = Cycle(endpoint, self.url, self, self.turn, keep_alive=self.parser.should_keep_alive())
+        self.cycle = cycle  # type: ignore[assignment]  # it has what is used of one
+        return cycle
 
     def _begin_asgi(self) -> None:
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        url, headers = self.url, [(name.lower(), value) for name, value in self.headers]
         super().on_message_begin()
-        self.url, self.headers, self.expect_100_continue = url, headers, expects
-        self.scope["headers"] = headers
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -184,35 +190,35 @@ class DirectProtocol(HttpToolsProtocol):
         cycle.more_body = False
         if not cycle.is_decided:
             cycle.stop_timer()
-            self._process(cycle)
+            self.turn.submit(cycle)
 
-    def _process(self, cycle: Cycle) -> None:
+    def submit(self, cycle: Cycle) -> None:
+        """Hand the item to the batcher, or answer why not."""
+        if cycle.disconnected:
+            return
         direct = cycle.endpoint
-        future: asyncio.Future[Any] = self.loop.create_future()
         try:
             direct.endpoint.check_room()
-            item = direct.endpoint.parse(b"".join(cycle.parts))
-            cycle.parts.clear()
-            cycle.request = direct.driver.accept(item, cycle.seconds, 0, future, self.loop)
+            parts = cycle.parts
+            item = direct.endpoint.parse(parts[0] if len(parts) == 1 else b"".join(parts))
+            parts.clear()
+            cycle.request = direct.driver.accept(item, cycle.seconds, 0, cycle, self.loop)
         except Exception as error:  # noqa: BLE001 - of the user's callbacks, too
-            future.cancel()
             self._fail(cycle, error)
-            return
-        cycle.future = future
-        future.add_done_callback(partial(self._answer, cycle))
 
     # What goes
 
-    def _answer(self, cycle: Cycle, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            return  # the client has left
-        error = future.exception()
-        cycle.future = cycle.request = None
+    def answer(self, cycle: Cycle) -> None:
+        """Answer with the outcome of the item."""
+        error, cycle.error = cycle.error, None
+        result, cycle.result = cycle.result, None
+        if cycle.disconnected:
+            return
         if error is not None:
             self._fail(cycle, error)
             return
         try:
-            body = cycle.endpoint.endpoint.dump(future.result())
+            body = cycle.endpoint.endpoint.dump(result)
         except Exception as unsayable:  # noqa: BLE001 - of the user's types
             self._fail(cycle, unsayable)
             return
@@ -259,7 +265,7 @@ class DirectProtocol(HttpToolsProtocol):
                 status,
             )
         close = b"" if cycle.keep_alive else _CLOSE_HEAD
-        output = b"".join((STATUS_LINE[status], self._default_head(), head, _SAFE_HEAD, close, b"\r\n", body))
+        output = b"".join((self._start_of(status), head, close, b"\r\n", body))
         if self.flow.write_paused:
             self._held = cycle, output
         else:
@@ -270,7 +276,41 @@ class DirectProtocol(HttpToolsProtocol):
         self.transport.write(output)
         if not cycle.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+            return
+        # As `on_response_complete`, with one timer for many answers.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+        self.timeout_keep_alive_task = self._idle_timer
+
+    def _unset_keepalive_if_required(self) -> None:
+        if self.timeout_keep_alive_task is self._idle_timer:
+            self.timeout_keep_alive_task = None  # the timer goes on, and looks
+        else:
+            super()._unset_keepalive_if_required()
+
+    def _look_whether_idle(self) -> None:
+        is_idle = self.timeout_keep_alive_task is self._idle_timer
+        self._idle_timer = None
+        if not is_idle:
+            return
+        self.timeout_keep_alive_task = None
+        seconds = self._idle_until - self.loop.time()
+        if seconds > 0:
+            self._idle_timer = self.loop.call_later(seconds, self._look_whether_idle)
+            self.timeout_keep_alive_task = self._idle_timer
+        else:
+            self.timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Withdraw what the client waits for."""
+        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
 
     def resume_writing(self) -> None:
         """Write the answer that has waited for a client that did not read."""
@@ -280,12 +320,15 @@ class DirectProtocol(HttpToolsProtocol):
             if not cycle.disconnected:
                 self._write(cycle, output)
 
-    def _default_head(self) -> bytes:
-        """Return the headers that uvicorn adds to all answers; it makes a new list of them each second."""
-        headers = self.server_state.default_headers
-        if self._defaults[0] is not headers:
-            self._defaults = headers, b"".join(b"%s: %s\r\n" % header for header in headers)
-        return self._defaults[1]
+    def _start_of(self, status: int) -> bytes:
+        """Return the first line and the headers of all answers; uvicorn makes new ones of its own each second."""
+        defaults = self.server_state.default_headers
+        known, start = self.starts.get(status, (None, b""))
+        if known is not defaults:
+            lines = (b"%s: %s\r\n" % header for header in (*defaults, *SAFETY))
+            start = STATUS_LINE[status] + b"".join(lines)
+            self.starts[status] = defaults, start
+        return start
 
     def _refuse_head(self) -> None:
         """Answer 431 to a head that is too long; close the connection, after the answers to earlier requests."""
@@ -297,8 +340,7 @@ class DirectProtocol(HttpToolsProtocol):
             return
         body = b"the head of the request has more than %d bytes" % HEAD_LIMIT
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(body)
-        parts = (STATUS_LINE[431], self._default_head(), head, _SAFE_HEAD, _CLOSE_HEAD, b"\r\n", body)
-        self.transport.write(b"".join(parts))
+        self.transport.write(b"".join((self._start_of(431), head, _CLOSE_HEAD, b"\r\n", body)))
         self.transport.close()
 
     def _refuse_trailers(self, cycle: Any) -> None:  # noqa: ANN401 - ours, or one of uvicorn's
@@ -328,6 +370,8 @@ def use_direct_path(server: uvicorn.Server, app: ServedApp, endpoints: Mapping[s
     if not between:
         bound = {
             "endpoints": {path.encode(): endpoint for path, endpoint in endpoints.items()},
+            "starts": {},
+            "turn": Turn(asyncio.get_running_loop()),
             "is_draining": staticmethod(app.is_draining),
         }
         config.http_protocol_class = type("DirectProtocol", (DirectProtocol,), bound)

@@ -48,6 +48,7 @@ class ItemType:
             msg = f"items of the type {annotation!r} cannot come as JSON: {_first_line(error)}"
             raise ModelError(msg) from error
         self.schema = schema
+        self._validate = self.adapter.validator.validate_json
         self._is_any = annotation is Any
 
     def example(self, given: Any) -> tuple[Any, Any]:  # noqa: ANN401 - the user's
@@ -65,7 +66,7 @@ class ItemType:
     def parse(self, body: bytes) -> Any:  # noqa: ANN401 - the user's
         """Return the item in a body. Raises BadItemError."""
         try:
-            return self._loaded(body) if self._is_any else self.adapter.validate_json(body)
+            return self._loaded(body) if self._is_any else self._validate(body)
         except ValueError as error:  # ValidationError is one
             raise BadItemError(error) from None
 
