@@ -91,11 +91,18 @@ class Cycle:
     It has the attributes of uvicorn's RequestResponseCycle that others use.
     """
 
-    __slots__ = (
-        *("connection", "disconnected", "endpoint", "error", "has_outcome", "is_decided", "keep_alive"),
-        *("more_body", "parts", "path", "request", "response_complete", "result", "seconds", "size", "timer"),
-        "turn",
-    )
+    # Defaults are attributes of the class: most requests change few of them.
+    disconnected = False
+    is_decided = False  # True as soon as there is an answer; it may have to wait until the client reads
+    response_complete = False  # True when the answer is written
+    more_body = True
+    size = 0  # of the parts
+    seconds: float | None = None
+    timer: asyncio.TimerHandle | None = None
+    request: Any = None  # of the batcher, from the acceptance to the outcome
+    has_outcome = False
+    result: Any = None
+    error: Exception | None = None
 
     def __init__(
         self, endpoint: DirectEndpoint, path: bytes, connection: Connection, turn: Turn, *, keep_alive: bool
@@ -106,18 +113,7 @@ class Cycle:
         self.connection = connection
         self.turn = turn
         self.keep_alive = keep_alive
-        self.disconnected = False
-        self.is_decided = False  # True as soon as there is an answer; it may have to wait until the client reads
-        self.response_complete = False  # True when the answer is written
-        self.more_body = True
         self.parts: list[bytes] = []  # of the body
-        self.size = 0  # of the parts
-        self.seconds: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.request: Any = None  # of the batcher, from the acceptance to the outcome
-        self.has_outcome = False
-        self.result: Any = None
-        self.error: Exception | None = None
 
     # Of a future
 

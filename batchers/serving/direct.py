@@ -133,17 +133,17 @@ class DirectProtocol(HttpToolsProtocol):
             endpoint is None
             or (before is not None and not before.response_complete)
             or parser.get_method() != b"POST"
-            or parser.get_http_version() != "1.1"
             or self.limit_concurrency is not None
         ):
             self._begin_asgi()
             return
-        if self._known[0] is endpoint and self._known[1] == self.headers:
-            cycle = self._begin_cycle(endpoint)
-            cycle.seconds = self._known[2]
+        known, headers, seconds = self._known
+        if known is endpoint and headers == self.headers:
+            self._begin_cycle(endpoint).seconds = seconds
             return
         headers = [(name.lower(), value) for name, value in self.headers]
-        if not UNUSUAL.isdisjoint(name for name, _ in headers):
+        names = {name for name, _ in headers}
+        if parser.get_http_version() != "1.1" or not UNUSUAL.isdisjoint(names):
             self._begin_asgi()
             return
         cycle = self._begin_cycle(endpoint)
@@ -151,7 +151,8 @@ class DirectProtocol(HttpToolsProtocol):
             cycle.seconds = endpoint.endpoint.look_at_headers(headers)
         except BadRequestError as error:
             self._fail(cycle, error)
-        else:
+            return
+        if b"connection" not in names:  # with it, HTTP/1.0 and the same headers would mean something else
             self._known = endpoint, self.headers, cycle.seconds
 
     def _begin_cycle(self, endpoint: DirectEndpoint) -> Cycle:
