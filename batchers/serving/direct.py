@@ -32,6 +32,7 @@ HEAD_LIMIT = 65_536
 UNUSUAL = frozenset((b"expect", b"upgrade", b"x-forwarded-for", b"x-forwarded-proto"))
 """Headers of requests that take the way through ASGI."""
 
+_ANSWERED = (*REFUSALS, BadRequestError, MemoryError)
 _JSON_HEAD = b"%s: %s\r\n" % JSON
 _CLOSE_HEAD = b"%s: %s\r\n" % CLOSE
 
@@ -228,7 +229,7 @@ class DirectProtocol(HttpToolsProtocol):
     def _fail(self, cycle: Cycle, error: BaseException) -> None:
         if cycle.disconnected or cycle.is_decided:
             return
-        if isinstance(error, (*REFUSALS, BadRequestError, MemoryError)):
+        if isinstance(error, _ANSWERED):
             if isinstance(error, MemoryError):
                 logger.error("No memory for a request: MemoryError")
             try:
