@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train lock clean
+.PHONY: help serve test test-faults test-nginx test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
 	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in hours: it shows how many are left"
 	@echo "make train   train the model anew and write assets/diabetes.*"
+	@echo "make docs    write the table of settings in docs/serving.md, from the code"
 	@echo "make lock    pin the newest versions in requirements/"
 	@echo "make clean   remove what the other targets have made"
 
@@ -48,7 +49,7 @@ $(VENV)/%.installed: requirements/%.txt $(VENV)/made
 	@touch $@
 
 # torch has no hash, because its files differ by processor. Where pip finds a build for the CPU alone, it takes that.
-TORCH := $(shell sed -n 's/^recipes = .*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 RECIPES := $(VENV)/recipes/bin/python
 
 $(VENV)/recipes/installed: requirements/recipes.txt $(VENV)/made
@@ -95,8 +96,8 @@ test-wheel: $(VENV)/dev.installed
 recipes: $(VENV)/dev.installed $(VENV)/recipes/installed
 	@echo "== Checking the types of functions that return tensors"
 	@$(BIN)/python -m tests.typing.check tensors
-	@echo "== Running the recipe of PyTorch"
-	@PYTHONPATH=.:docs/recipes $(RECIPES) -c "from batchers import create_batcher; from pytorch_model import model; print(create_batcher('threading', model).call([1, 2, 3]))"
+	@echo "== Running the recipes of PyTorch, ONNX Runtime, Flask, Django, aiohttp, gRPC, Celery and notebooks"
+	@$(RECIPES) -m pytest -q -c /dev/null --rootdir . --noconftest -p no:cacheprovider tests/recipes/frameworks.py
 	@echo "== Embedding texts of different lengths, in short"
 	@$(RECIPES) -m benchmarks.lengths.program >/dev/null
 
@@ -143,7 +144,9 @@ UPGRADE ?= --upgrade
 LOCKED := --quiet --universal --python-version 3.11 $(UPGRADE) \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 COMPILE := $(BIN)/uv pip compile pyproject.toml $(LOCKED)
-COMPILE_GROUP := $(BIN)/uv pip compile $(LOCKED) --group
+
+docs: $(VENV)/dev.installed
+	@$(BIN)/python docs/settings_table.py
 
 lock: $(VENV)/made
 	@$(PIP) install uv
@@ -152,7 +155,7 @@ lock: $(VENV)/made
 	@$(COMPILE) --all-extras $(addprefix --group ,bench train test tools) \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
-	@$(COMPILE_GROUP) recipes --no-emit-package torch --output-file requirements/recipes.txt
+	@$(COMPILE) --extra serving --group recipes --no-emit-package torch --output-file requirements/recipes.txt
 	@$(COMPILE) --extra serving --group server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:

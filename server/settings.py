@@ -51,10 +51,16 @@ class Settings(serving.Settings):
     """The settings of the example."""
 
     model_call: ModelCall = Field(
-        default="compiled", validation_alias="MODEL_CALL", description="compiled, keras or emulated"
+        default="compiled",
+        validation_alias="MODEL_CALL",
+        title="how the model is called: one `tf.function`, `model.predict`, or no model, with 11 ms a call",
+        description="compiled, keras or emulated",
     )
     model_file: Annotated[Path, AfterValidator(_usable)] = Field(
-        default=MODEL_FILE, validation_alias="MODEL_FILE", description="a .keras file with a .json file beside it"
+        default=MODEL_FILE,
+        validation_alias="MODEL_FILE",
+        title="the model, which `make train` makes",
+        description="a .keras file with a .json file beside it",
     )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from pathlib import Path
@@ -348,3 +349,9 @@ def test_versions_agree() -> None:
 
     assert f'version="{version}"' in (ROOT / "server" / "app.py").read_text()
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_generated_tables() -> None:
+    """`make docs` has nothing to change."""
+    program = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
+    assert program["page"]() == program["PAGE"].read_text()

@@ -39,34 +39,72 @@ LIMIT = "a whole number, 1 or more, or -1 for no limit"
 class Settings(BaseSettings):
     """The settings of a server. Each is an environment variable; `batchers.Options` says what limits mean.
 
-    The descriptions say what is allowed, in the words of an error message.
+    The titles say what they mean, and the descriptions what is allowed, in the words of an error message.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, validate_default=True, protected_namespaces=()
     )
 
-    backend: Literal["threading", "asyncio"] = Field(default="asyncio", description="threading or asyncio")
-    max_batch_size: Limit = Field(default=256, description=LIMIT)
+    backend: Literal["threading", "asyncio"] = Field(
+        default="asyncio", title="the implementation of the batcher", description="threading or asyncio"
+    )
+    max_batch_size: Limit = Field(default=256, title="items of a batch at most", description=LIMIT)
     max_queue_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="a number of seconds, 0 or more; unset: no waiting for more items"
+        default=None,
+        title="time that an item waits for more items while a slot is free; not with policy adaptive",
+        description="a number of seconds, 0 or more; unset: no waiting for more items",
     )
-    policy: Literal["greedy", "adaptive"] = Field(default="greedy", description="greedy or adaptive")
-    concurrency: Limit | Literal["auto"] = Field(default=1, description=f"{LIMIT}, or auto")
-    max_queue_size: Limit = Field(default=1024, description=LIMIT)
-    timeout: Seconds | None = Field(default=None, description="a number of seconds above 0; unset: no limit")
-    batch_timeout: Seconds | None = Field(default=None, description="a number of seconds above 0; unset: no limit")
-    cancel_abandoned: bool = Field(default=True, description="true or false")
+    policy: Literal["greedy", "adaptive"] = Field(
+        default="greedy", title="when a batch starts", description="greedy or adaptive"
+    )
+    concurrency: Limit | Literal["auto"] = Field(
+        default=1, title="batches that run at the same time", description=f"{LIMIT}, or auto"
+    )
+    max_queue_size: Limit = Field(
+        default=1024, title="items that wait at most; more are refused with 503", description=LIMIT
+    )
+    timeout: Seconds | None = Field(
+        default=None,
+        title="time limit of a request, with its wait; then 504",
+        description="a number of seconds above 0; unset: no limit",
+    )
+    batch_timeout: Seconds | None = Field(
+        default=None,
+        title="time limit of a batch; then 504 for its requests",
+        description="a number of seconds above 0; unset: no limit",
+    )
+    cancel_abandoned: bool = Field(
+        default=True,
+        title="whether a batch of an async model is cancelled when all of its clients have left",
+        description="true or false",
+    )
     drain_delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        default=0.0, description="a number of seconds, 0 or more"
+        default=0.0,
+        title="time between SIGTERM and the end of the listener",
+        description="a number of seconds, 0 or more",
     )
-    drain_timeout: Seconds = Field(default=20.0, description="a number of seconds above 0")
-    direct: bool = Field(default=True, description="true or false")
+    drain_timeout: Seconds = Field(
+        default=20.0,
+        title="time after the end of the listener; then requests that still wait get 503",
+        description="a number of seconds above 0",
+    )
+    direct: bool = Field(
+        default=True,
+        title="whether predictions take the direct path where nothing stands between",
+        description="true or false",
+    )
     max_body_size: Annotated[int, Field(ge=1)] = Field(
-        default=65_536, description="a whole number of bytes, 1 or more"
+        default=65_536, title="size of a body at most; then 413", description="a whole number of bytes, 1 or more"
     )
-    body_timeout: Seconds = Field(default=0.9, description="a number of seconds above 0")
-    head_timeout: Seconds = Field(default=10.0, description="a number of seconds above 0")
+    body_timeout: Seconds = Field(
+        default=0.9, title="time limit for a body to come; then 408", description="a number of seconds above 0"
+    )
+    head_timeout: Seconds = Field(
+        default=10.0,
+        title="time limit for the head of a request, up to a quarter more; idle connections are not affected",
+        description="a number of seconds above 0",
+    )
 
     def batcher_options(self) -> BatcherOptions:
         """Return the options of the batcher."""
@@ -91,7 +129,10 @@ class Settings(BaseSettings):
 class ModelSettings(Settings):
     """The settings of `batchers.serving:app`, which serves any model."""
 
-    model: str = Field(description="package.module:name, a function of a list, or an object with predict(batch)")
+    model: str = Field(
+        title="the model",
+        description="package.module:name, a function of a list, or an object with predict(batch)",
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -10,7 +10,7 @@ from benchmarks import fresh
 from benchmarks.fresh import MeasurementError
 from benchmarks.scale import Scale
 
-from . import hostile, items, kills, overload, slow, soak, stops
+from . import hostile, items, kills, overload, slow, soak, stops, streams
 from .result import OURS, PEERS, SUBJECTS, Fault, FaultResult, Subject
 
 
@@ -185,6 +185,16 @@ SCENARIOS = {
             ),
             NONE,
         ),
+    ),
+    "streams": Scenario(
+        "hostile bytes on the socket, beside uvicorn's own protocol",
+        streams.run,
+        size=100_000,
+        quick=0,
+        peers=0,
+        seconds=240.0,
+        promised={streams.DIFFERENT: NONE},
+        subjects=OURS,
     ),
     "slow": Scenario(
         "200 slow clients, and a normal one",
