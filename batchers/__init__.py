@@ -28,6 +28,8 @@ from .policies.window import Window
 from .rows import Rows
 from .stats import BatcherStats, HistogramSnapshot
 
+__version__ = "0.2.0"
+
 __all__ = [
     "BACKENDS",
     "Adaptive",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchers import __version__
 from batchers.serving import ServedApp, create_app
 
 from .model import FEATURES, DiabetesModel
@@ -22,7 +23,7 @@ def make_app(settings: Settings) -> ServedApp:
         alone="/predict",
         about={"model_call": settings.model_call},
         description=DESCRIPTION + ", ".join(settings.description.features),
-        version="0.2.0",
+        version=__version__,
     )
 
 

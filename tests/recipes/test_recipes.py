@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.children import ROOT, run
-from tests.support.server import serve
+from tests.support.children import ROOT, child, run
+from tests.support.server import free_port, serve
 
 RECIPES = ROOT / "docs" / "recipes"
 MOST_LINES = 40
@@ -55,6 +57,18 @@ def test_a_script() -> None:
     ended = run([sys.executable, str(RECIPES / "script.py")], env=FROM_SOURCES)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1] == "332833500"
+
+
+def test_metrics() -> None:
+    """Each batcher has its own label."""
+    port = free_port()
+    command = [sys.executable, str(RECIPES / "metrics.py"), str(port)]
+    with child(command, env=FROM_SOURCES, stdout=subprocess.PIPE) as process, process.stdout or nullcontext():
+        assert process.stdout is not None
+        assert process.stdout.readline() == "3 9\n"
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    for name in ("texts", "numbers"):
+        assert f'batcher_items_total{{batcher="{name}",outcome="completed"}} 1.0' in text
 
 
 def test_a_test() -> None:
