@@ -7,8 +7,9 @@ import concurrent.futures
 from abc import ABC
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
-from typing import Any, ClassVar, Generic, NoReturn, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar, Unpack, cast
 
+from .copying import NotCopied
 from .core.decisions import Dispatch
 from .drivers import shutdown
 from .drivers.delivery import CancelCallback, GatheredResults, Waiter
@@ -20,7 +21,7 @@ from .drivers.no_driver import NoDriver
 from .drivers.threads import in_daemon_thread
 from .drivers.worlds import no_asyncio_loop, refuse_green_threads, running_asyncio_loop
 from .errors import BatcherError, OptionError
-from .options import Concurrency, OnError, Options
+from .options import Changes, Concurrency, OnError, Options
 from .policies.base import Policy
 from .rows import Rows
 from .stats import BatcherStats
@@ -31,7 +32,7 @@ S = TypeVar("S")
 BatchFunction: TypeAlias = Callable[[list[T]], Rows[S] | Awaitable[Rows[S]]]
 
 
-class Batcher(ABC, Generic[T, S]):
+class Batcher(NotCopied, ABC, Generic[T, S]):
     """Collects concurrent calls into one call of `process_batch`, and returns its own result to each caller.
 
     Pass the function to the constructor or override `process_batch`; it may be sync or async. It gets a list of
@@ -310,6 +311,17 @@ class Batcher(ABC, Generic[T, S]):
         """
         self.__batchers_driver.start(running_loop())
 
+    def reconfigure(self, **changes: Unpack[Changes]) -> None:
+        """Change options while the batcher runs: `reconfigure(concurrency=4, max_batch_size=64)`.
+
+        `max_batch_size`, `max_queue_time` or `policy`, `concurrency`, `max_queue_size`, `timeout` and
+        `batch_timeout` can change; `Options` documents them. They are checked as a whole: after an OptionError all
+        are as before. Items that wait keep their order. Running batches go on, also if there are more of them now
+        than `concurrency`. A shorter queue drops no item. `timeout` counts for new calls. A policy that changes
+        begins to learn anew. Any thread may call this method.
+        """
+        self.__batchers_driver.reconfigure(changes)
+
     async def is_running(self) -> bool:
         """Return True if the batcher was started, by `start` or by its first item, and has not ended since."""
         return self.__batchers_driver.running
@@ -379,21 +391,3 @@ class Batcher(ABC, Generic[T, S]):
     async def __aexit__(self, *exc_info: object) -> None:
         """Serve the accepted items, then stop the batcher."""
         await self.stop()
-
-    def __copy__(self) -> NoReturn:
-        """Raise BatcherError, because two batchers cannot share a queue."""
-        msg = f"a batcher cannot be copied: make a new {type(self).__name__} with the same arguments"
-        raise BatcherError(msg)
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        """Raise BatcherError, as `__copy__` does."""
-        self.__copy__()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes for pickling, without the driver: enough for `process_batch` in another process.
-
-        Therefore a subclass works with a ProcessPoolExecutor. Calls of the copy there raise BatcherError.
-        """
-        state = dict(self.__dict__)
-        state.pop("_Batcher__batchers_driver", None)
-        return state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -44,6 +44,18 @@ class BatcherOptions(TypedDict, total=False):
     cancel_abandoned: bool
     executor: Executor | Callable[[], Executor] | None
     name: str | None
+
+
+class Changes(TypedDict, total=False):
+    """The options that `Batcher.reconfigure` can change."""
+
+    max_batch_size: int
+    max_queue_time: float | None
+    policy: Policy | None
+    concurrency: Concurrency
+    max_queue_size: int
+    timeout: float | None
+    batch_timeout: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,6 +208,21 @@ class Options:
                 raise OptionError(msg)
             given[option] = value
         return cls(**given)
+
+    def changed(self, changes: Changes) -> Options:
+        """Return these options with some changed, checked as a whole.
+
+        A `policy` replaces `max_queue_time`, and the other way round. Raises OptionError.
+        """
+        unknown = sorted(changes.keys() - Changes.__annotations__.keys())
+        if unknown:
+            known = ", ".join(Changes.__annotations__)
+            msg = f"reconfigure() cannot change {', '.join(unknown)}: it can change {known}"
+            raise OptionError(msg)
+        new: Any = dict(changes)
+        if ("policy" in new) != ("max_queue_time" in new):
+            new = {"policy": None, "max_queue_time": None, **new}
+        return replace(self, **new)
 
     def _set(self, option: str, value: float | None) -> None:
         """Store a number as the int or float that it stands for; the class is frozen for everybody else."""

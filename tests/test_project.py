@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import batchers
 from tests.support.children import ROOT, run
 
 PACKAGE = ROOT / "batchers"
@@ -19,7 +20,7 @@ LIBRARY = sorted(PACKAGE.rglob("*.py"))
 # What each room may import: itself, and what stands before it. Between those of one line, nothing.
 FLOORS = [
     {"errors", "rows"},
-    {"checks"},
+    {"checks", "copying"},
     {"policies"},
     {"options", "stats"},
     {"core"},
@@ -128,7 +129,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_one_place_resolves_futures() -> None:
-    """`set_result` for callers stands in one module of the library, and its future; the other is a worker's."""
+    """`set_result` for callers stands in one module of the library; the others are futures, and one is a worker's."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
@@ -136,6 +137,7 @@ def test_one_place_resolves_futures() -> None:
         if "set_result(" in line
     ]
     assert sorted(places) == [
+        ("cycle", "def set_result(self, result: object) -> None:"),
         ("delivery", "def set_result(self, result: object) -> None:"),
         ("delivery", "def set_result(self, result: object) -> None:"),
         ("delivery", "future.set_result(outcome)"),
@@ -345,10 +347,12 @@ def test_no_addresses_of_registries() -> None:
 
 def test_versions_agree() -> None:
     """The package, the server's document and the changelog name one version."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-    assert f'version="{version}"' in (ROOT / "server" / "app.py").read_text()
-    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "batchers/__init__.py"
+    assert "version=__version__" in (ROOT / "server" / "app.py").read_text()
+    assert f"## {batchers.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_generated_tables() -> None:

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from batchers.errors import BatcherError, BatcherStoppedError
+from batchers.options import Options
 from batchers.policies.lengths import LengthModel
 from batchers.policies.speed_up import SpeedUp
 
@@ -122,11 +123,12 @@ class Endings(State[T, S]):
 
         The requests whose group cannot be compared any more have the error of the comparison in `ended`.
         """
-        options = self._options
+        options = self.options
         self._rule = options.rule()
         self._rule.allow(self.slots)
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._model = LengthModel() if self._model is not None else None
+        self._observes = self._rule.learns or self._speed_up is not None or self._model is not None
         self._unlearned = set(self._in_flight) if self._observes else set()
         # A new token: a request that is in no place any more belongs to no core, and cannot be withdrawn.
         self._token = object()
@@ -160,6 +162,26 @@ class Endings(State[T, S]):
         self._groups, self._deadlines = groups, deadlines
         self.queued = len(live) - len(failed)
         self.running = sum(request.state == RUNNING for request in running)
+
+    # Other limits
+
+    def reconfigure(self, options: Options) -> Settled[T, S]:
+        """Continue with other limits, or another policy; return requests whose group cannot be compared any more.
+
+        Requests that wait keep their order, and batches that run go on. A queue that is too long now takes no more
+        requests until it is shorter. A new policy has learned nothing yet; it does not see the ends of the batches
+        that run now. A change that an exception interrupts is completed by `repair`.
+        """
+        old = self.options
+        self.inconsistent = True
+        self.ended = ()
+        self._adopt(options)
+        same = ("chosen_policy", "batch_limit", "concurrency", "timeout")
+        changes = any(getattr(old, name) != getattr(options, name) for name in same)
+        ended: Settled[T, S] = self.repair() if changes else ()
+        self.ended = ()
+        self.inconsistent = False
+        return ended
 
     def _recount(self) -> None:
         """Count the requests that the interrupted event has settled, and the callers of the batches."""

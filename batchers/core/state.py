@@ -49,21 +49,18 @@ class State(Generic[T, S]):
     """Queues, slots and counters of one batcher."""
 
     __slots__ = (
-        *("_options", "_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
+        *("_batch_timeout", "_speed_up", "_bisect", "_cancel_abandoned", "_rule"),
         *("_model", "_observes"),
         *("_groups", "_deadlines", "_bisected", "_in_flight", "_stalled", "_deserted"),
         *("_token", "_in_transition", "_counter", "_unlearned", "_accounting", "_last_event_time"),
         # The driver reads these:
         *("inconsistent", "ended", "failure", "closed", "abandoned", "accepted", "queued", "running", "slots"),
-        "queue_limit",
+        *("options", "queue_limit"),
     )
 
     def __init__(self, options: Options) -> None:
         """Initialise the state of an open batcher without items."""
-        self._options = options
-        self.queue_limit = options.queue_limit
-        self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
-        self.slots = options.slots  # number of batches that may be in flight now
+        self._adopt(options)
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None
         self._bisect = options.on_error == "bisect"
         self._cancel_abandoned = options.cancel_abandoned
@@ -91,6 +88,13 @@ class State(Generic[T, S]):
         self.accepted: int = 0  # number of items since the start
         self.queued: int = 0  # number of items
         self.running: int = 0  # number of items in running batches, without cancelled items
+
+    def _adopt(self, options: Options) -> None:
+        """Take over the limits of these options."""
+        self.options = options
+        self.queue_limit = options.queue_limit
+        self._batch_timeout = inf if options.batch_timeout is None else options.batch_timeout
+        self.slots = options.slots  # number of batches that may be in flight now
 
     @property
     def done(self) -> bool:

@@ -360,13 +360,15 @@ class AsyncioDriver(HomeLoopDriver[T, S]):
     def _own_workers(self) -> threads.WorkerThreads:
         """Return the worker threads for sync functions."""
         found = self._workers
+        most = self.options.most_slots + STALLED_LIMIT
         if found is None:
             with self.lock:
                 found = self._workers
                 if found is None:
-                    found = threads.WorkerThreads(self.options.most_slots + STALLED_LIMIT, f"{self.name}-worker")
+                    found = threads.WorkerThreads(most, f"{self.name}-worker")
                     self._workers = found
                     self._finally(found.stop_soon)
+        found.allow(most)  # more of them after `reconfigure`
         return found
 
     def _retire(self) -> None:

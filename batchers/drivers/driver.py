@@ -27,14 +27,14 @@ from batchers.core.machine import Core
 from batchers.core.outcomes import Failed, Verdict
 from batchers.core.refusals import STALLED_LIMIT
 from batchers.errors import BatcherError
-from batchers.options import Options
+from batchers.options import Changes, Options
 from batchers.rows import Rows
 
 from . import lifetime, report, threads
 from .delivery import deliver, release
 from .invocation import current_scope, new_batcher_id, prepare, refuse_reentrant
 from .locking import LockedCore, refuse_inside
-from .loops import Loop
+from .loops import Loop, running_loop
 from .pools import Pool
 from .requests import RequestFactory
 
@@ -48,7 +48,7 @@ class Driver(LockedCore[T, S]):
     """The events that change the core of a batcher, and the delivery of their outcomes."""
 
     __slots__ = (
-        *("options", "function", "is_async", "home", "batcher_id", "pool", "requests"),
+        *("function", "is_async", "home", "batcher_id", "pool", "requests"),
         *("_finalizers", "_failures", "_started", "__weakref__"),
     )
 
@@ -64,19 +64,17 @@ class Driver(LockedCore[T, S]):
         is_async: bool,
     ) -> None:
         """Initialise the driver of `batcher`; if `function` is None, it calls the batcher's `process_batch`."""
-        self.options = options
         self.function = function
         self.is_async = is_async
         self.name = options.name or type(batcher).__name__
         self._ref = weakref.ref(batcher)
         self._finalizers: list[weakref.finalize[Any, Any]] = []
-        self._reset()
+        self._reset(options)
         lifetime.watch(self)
 
-    def _reset(self, *, orphaned: bool = False) -> None:
+    def _reset(self, options: Options, *, orphaned: bool = False) -> None:
         """Initialise all variable state; `orphaned`: this is a fork, and its parent has the executor's workers."""
         self._finalizers.clear()
-        options = self.options
         self._reset_lock(Core(options))
         self.batcher_id = new_batcher_id()
         self.requests: RequestFactory[T] = RequestFactory(options, self.clock, orphaned=orphaned)
@@ -148,6 +146,23 @@ class Driver(LockedCore[T, S]):
         self._start_threads()
         self._started = True
         self._perform(here)
+
+    def reconfigure(self, changes: Changes) -> None:
+        """Change options: all of them, or none. Raises OptionError; BatcherError inside of an event."""
+        if self.is_inside():
+            refuse_inside("reconfigure", _NO_CALL)
+        while True:
+            old = self.options
+            new = old.changed(changes)  # without the lock: it may call code of the user
+            with self.lock:
+                self._catch_up()
+                if self.options is old:  # otherwise, another thread was faster, and both changes count
+                    settled = self._owe(self.core.reconfigure(new))
+                    self.requests = self.requests.changed(new)
+                    self._plan_wakeup()
+                    break
+        self._deliver(settled, running_loop())
+        self._perform(running_loop())
 
     @property
     def running(self) -> bool:
@@ -354,7 +369,7 @@ class Driver(LockedCore[T, S]):
         pool = self.pool
         if pool is not None:
             pool.orphan()
-        self._reset(orphaned=pool is not None and not pool.survives_fork)
+        self._reset(self.options, orphaned=pool is not None and not pool.survives_fork)
         if was_closed:
             self.close(None, force=True)
 
@@ -373,18 +388,6 @@ class Driver(LockedCore[T, S]):
             self.pool.close()
 
     # Reports
-
-    def describe(self) -> str:
-        """Return the state in one line, without the lock: the numbers may be of different moments."""
-        batcher = self._ref()
-        kind = self.name if batcher is None else type(batcher).__name__
-        state = "stopped" if self.stopped.done() else report.state_of(self.core)
-        return report.line(kind, self.name, state, self.core)
-
-    def dump(self) -> str:
-        """Return a report of the running and stalled batches: seconds since the start, location and stack."""
-        in_flight, stalled = self._read(lambda core: core.running_batches)
-        return "\n".join((self.describe(), *report.batches(in_flight, stalled, self.clock())))
 
     @property
     def healthy(self) -> bool:

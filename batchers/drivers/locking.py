@@ -34,6 +34,7 @@ from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err
 from batchers.errors import BatcherError, BatcherStoppedError
+from batchers.options import Options
 from batchers.stats import BatcherStats
 
 from . import report, threads
@@ -89,6 +90,11 @@ class LockedCore(ABC, Generic[T, S]):
         # A lock that is held while a thread starts a thread or loop of the driver, and who starts it.
         self._starter: tuple[threading.Lock, int] = (threading.Lock(), 0)
         self.stopped: SharedFuture[None] = SharedFuture()
+
+    @property
+    def options(self) -> Options:
+        """The options that hold now."""
+        return self.core.options
 
     @abstractmethod
     def _wake(self, here: Loop | None) -> bool:
@@ -335,6 +341,18 @@ class LockedCore(ABC, Generic[T, S]):
         with self.lock:
             if not (self._cancelled or self.core.inconsistent):
                 self.core.check_room(1)
+
+    def describe(self) -> str:
+        """Return the state in one line, without the lock: the numbers may be of different moments."""
+        batcher = self._ref()
+        kind = self.name if batcher is None else type(batcher).__name__
+        state = "stopped" if self.stopped.done() else report.state_of(self.core)
+        return report.line(kind, self.name, state, self.core)
+
+    def dump(self) -> str:
+        """Return a report of the running and stalled batches: seconds since the start, location and stack."""
+        in_flight, stalled = self._read(lambda core: core.running_batches)
+        return "\n".join((self.describe(), *report.batches(in_flight, stalled, self.clock())))
 
     def stats(self) -> BatcherStats:
         """Return the counters of one consistent moment."""

@@ -36,6 +36,10 @@ class RequestFactory(Generic[T]):
         callbacks = (options.convert, options.group_by, options.cost, options.length)
         self.plain = callbacks == (None,) * 4 and self._timeout is None and not orphaned
 
+    def changed(self, options: Options) -> RequestFactory[T]:
+        """Return a factory with other options."""
+        return RequestFactory(options, self._clock, orphaned=self._orphaned)
+
     def make_all(
         self,
         items: Iterable[T],

@@ -177,6 +177,10 @@ class WorkerThreads:
         found = {worker.thread for worker in list(self._workers)}
         return {thread for thread in found if thread is not None and not thread.is_dead}
 
+    def allow(self, most: int) -> None:
+        """Set the number of workers that there may be; those that are too many stay until `stop_soon`."""
+        self._most = most
+
     def prepare(self) -> None:
         """Start the first worker, if there is none.
 

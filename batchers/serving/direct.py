@@ -157,7 +157,8 @@ class DirectProtocol(HttpToolsProtocol):
             self._known = endpoint, self.headers, cycle.seconds
 
     def _begin_cycle(self, endpoint: DirectEndpoint) -> Cycle:
-        cycle = Cycle(endpoint, self.url, self, self.turn, keep_alive=self.parser.should_keep_alive())
+        parser: Any = self.parser
+        cycle = Cycle(endpoint, self.url, self, self.turn, keep_alive=parser.should_keep_alive())
         self.cycle = cycle  # type: ignore[assignment]  # it has what is used of one
         return cycle
 

@@ -60,6 +60,15 @@ class CoreMachine(RuleBasedStateMachine):
     def tick(self) -> None:
         self.world.tick()
 
+    @rule(
+        batch=st.integers(1, 5),
+        slots=st.integers(1, 3),
+        queue=st.integers(1, 40),
+        window=st.sampled_from([None, 0.0, 1.0, 3.0]),
+    )
+    def reconfigure(self, batch: int, slots: int, queue: int, window: float | None) -> None:
+        self.world.reconfigure(batch, slots, queue, window)
+
     # Rarely: after a close nothing new can happen.
     @precondition(lambda self: self.steps > 25)
     @rule(kind=st.sampled_from(["drain", "force", "abandon"]))

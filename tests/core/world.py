@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from batchers.core.decisions import Batch, Done, Expire, Run, Wait
@@ -123,6 +124,12 @@ class World:
             self.batches = []
         return self.settle()
 
+    def reconfigure(self, batch: int, slots: int, queue: int, window: float | None) -> bool:
+        limits = replace(self.plain.limits, batch=batch, slots=slots, queue=queue, window=window)
+        self.plain.limits = limits
+        assert list(self.core.reconfigure(options_for(limits))) == []
+        return self.settle()
+
     # Comparison
 
     def number(self, request: Request[int]) -> int:
@@ -145,6 +152,7 @@ class World:
                 numbers = [self.number(request) for request in decision.batch.requests]
                 assert ("run", numbers) == (expected, what)
                 assert decision.batch.items == numbers
+                decision.batch.begun = True  # as a driver does
                 self.batches.append(decision.batch)
                 self.ran += numbers
             elif isinstance(decision, Expire):
