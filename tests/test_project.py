@@ -129,7 +129,7 @@ def test_only_settings_read_the_environment() -> None:
 
 
 def test_one_place_resolves_futures() -> None:
-    """`set_result` for callers stands in one module of the library; the others are futures, and one is a worker's."""
+    """`set_result` for callers stands in one module; the others are the methods of futures, and a worker's."""
     places = [
         (file.stem, line.strip())
         for file in LIBRARY
