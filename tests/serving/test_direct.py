@@ -6,16 +6,18 @@ import json
 import random
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from subprocess import DEVNULL
 from typing import Any
 
 import httpx
 import pytest
 
 from benchmarks.faults.client import FAULT_ROW
-from tests.support.children import PATIENCE
-from tests.support.server import Server, serve
+from tests.support.children import PATIENCE, child
+from tests.support.server import Server, environment, free_port, serve
 
 ITEM = b'"abc"'
 NAMED = {"BATCHER_MODEL": "tests.serving.models:Whole"}
@@ -34,9 +36,10 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
         yield direct, asgi
 
 
-def exchange(server: Server, *parts: bytes) -> bytes:
-    """Send bytes in parts, and return all that comes until the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+def exchange(server: Server | int, *parts: bytes) -> bytes:
+    """Send bytes in parts, and return all that comes until the server, or one on this port, ends the connection."""
+    port = server if isinstance(server, int) else server.port
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
         try:
@@ -147,6 +150,50 @@ def test_the_same_answers(both: tuple[Server, Server]) -> None:
     assert len(asked) > 200
     for request in asked:
         assert told(exchange(direct, request)) == told(exchange(asgi, request)), request
+
+
+APP_HEADERS = (b"content-", b"x-content-", b"cache-control", b"referrer-policy", b"retry-after", b"allow")
+
+
+def told_of_app(answer: bytes) -> tuple[Any, ...]:
+    """Return what the app says in an answer: the number of its status, its headers and its body."""
+    interim, _, rest = answer.partition(b"\r\n\r\n")
+    status, headers, body = told(rest if interim.startswith(b"HTTP/1.1 100") else answer)
+    return (
+        status.split()[1],
+        sorted(line.lower() for line in headers if line.lower().startswith(APP_HEADERS)),
+        body,
+    )
+
+
+@pytest.fixture
+def granian() -> Iterator[int]:
+    """Give the port of another ASGI server, which has its own implementation of HTTP."""
+    port = free_port()
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--http", "1", "--host", "127.0.0.1"]
+    settings = environment({**NAMED, "BATCHER_MAX_BODY_SIZE": "300"})
+    with child([*command, "--port", str(port), "batchers.serving:app"], env=settings, stdout=DEVNULL) as process:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                break
+            except httpx.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < end
+        yield port
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def test_another_asgi_server(both: tuple[Server, Server], granian: int) -> None:
+    """It gives the same answers to the same requests, but for HTTP/1.0 in parts, which it refuses itself."""
+    direct, _ = both
+    for request in requests():
+        if b"HTTP/1.0" in request and b"chunked" in request:
+            continue
+        found = told_of_app(exchange(granian, request))
+        assert found == told_of_app(exchange(direct.port, request)), request
 
 
 def test_split_anywhere(both: tuple[Server, Server]) -> None:
