@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
 
 
 def exchange(server: Server | int, *parts: bytes) -> bytes:
-    """Send bytes in parts, and return all that comes until the server, or one on this port, ends the connection."""
+    """Send bytes in parts to a server, or to a port; return all that comes until the connection is closed."""
     port = server if isinstance(server, int) else server.port
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
