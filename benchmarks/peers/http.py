@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,7 @@ SETTLE_SECONDS = 1.5
 """For a slow server to answer what the load before has left in its queue."""
 IDLE_SECONDS, LOOK_SECONDS, QUIET_LOOKS = 15.0, 0.5, 3
 """A server has started when it has taken little CPU at so many looks; it is given so long."""
+HELD_SECONDS = 120.0
 CONNECTIONS = [1, 16, 64, 256]
 APPS = "benchmarks.peers.apps"
 
@@ -44,6 +46,9 @@ class Server(BaseModel):
     environment: dict[str, str] = {}
     processes: int = 1
     """That call the model, each with its own."""
+    connections: list[int] = CONNECTIONS
+    held: int = 0
+    """Requests that are sent first, and held: then the queue is full, and all others are refused."""
 
     @property
     def body(self) -> str:
@@ -51,17 +56,34 @@ class Server(BaseModel):
         return json.dumps({"rows": [ROW]} if self.in_list else ROW)
 
 
-def _ours(backend: str, path: str = "/optimized_predict", processes: int = 1) -> Server:
+def _ours(backend: str, path: str = "/optimized_predict", processes: int = 1, **settings: str) -> Server:
     command = [sys.executable, "-m", "uvicorn", "server.app:app", "--no-access-log", "--ws", "none"]
     command += ["--host", "127.0.0.1", "--port", "PORT", "--log-level", "warning"]
     command += ["--workers", str(processes)]
-    return Server(command=command, path=path, processes=processes, environment={"BATCHER_BACKEND": backend})
+    return Server(
+        command=command, path=path, processes=processes, environment={"BATCHER_BACKEND": backend, **settings}
+    )
 
 
 def _mosec(processes: int) -> Server:
     command = _peer("with_mosec", "--port", "PORT", "--address", "127.0.0.1", "--log-level", "warning")
     environment = {"PROCESSES": str(processes)}
     return Server(command=command, path="/inference", processes=processes, environment=environment)
+
+
+def _without_model(backend: str, function: str) -> Server:
+    command = _ours(backend).command
+    command[command.index("server.app:app")] = "batchers.serving:app"
+    environment = {"BATCHER_BACKEND": backend, "BATCHER_MODEL": f"{APPS}.no_model:{function}"}
+    return Server(command=command, environment=environment, connections=[64])
+
+
+def _full(backend: str) -> Server:
+    command = _ours(backend).command
+    command[command.index("server.app:app")] = "benchmarks.faults.faulty:app"
+    one = dict.fromkeys(("BATCHER_MAX_BATCH_SIZE", "BATCHER_CONCURRENCY", "BATCHER_MAX_QUEUE_SIZE"), "1")
+    environment = {"BATCHER_BACKEND": backend, "FAULT": "hold", "MODEL_CALL": "emulated", **one}
+    return Server(command=command, path="/optimized_predict", environment=environment, connections=[64], held=2)
 
 
 def _peer(name: str, *arguments: str) -> list[str]:
@@ -72,6 +94,7 @@ SERVERS = {
     "batchers, asyncio": _ours("asyncio"),
     "batchers, threading": _ours("threading"),
     "batchers, /predict": _ours("asyncio", "/predict"),
+    "batchers, asyncio, through ASGI": _ours("asyncio", BATCHER_DIRECT="false"),
     "batchers, no batcher": Server(command=_peer("with_no_batcher")),
     "mosec": _mosec(1),
     "batchers, asyncio, 2 processes": _ours("asyncio", processes=2),
@@ -95,6 +118,19 @@ SERVERS = {
 }
 
 
+BARE = "a bare protocol"
+
+COSTS = {
+    BARE: Server(command=_peer("bare_protocol"), connections=[64]),
+    "batchers, asyncio, a coroutine function": _without_model("asyncio", "first_on_the_loop"),
+    "batchers, asyncio, a function": _without_model("asyncio", "first"),
+    "batchers, threading, a function": _without_model("threading", "first"),
+    "batchers, asyncio, a full queue": _full("asyncio"),
+    "batchers, threading, a full queue": _full("threading"),
+}
+"""Servers without a model, whose CPU time for each request is measured."""
+
+
 class Loaded(BaseModel):
     """What wrk saw with so many connections."""
 
@@ -106,6 +142,8 @@ class Loaded(BaseModel):
     p50: float
     p99: float
     failures: int
+    cpu: float | None = None
+    """Seconds that the server took for each request, of all of its processes; None in older results."""
 
     @property
     def rate(self) -> float:
@@ -133,11 +171,17 @@ def measure(name: str, seconds: int) -> ServerResult:
     MeasurementError where wrk is missing, and for a server of this project that fails.
     """
     need_wrk()
-    server = SERVERS[name]
+    server = (SERVERS | COSTS)[name]
+
+    def load(number: int) -> Loaded:
+        before = running.usage().cpu_seconds
+        found = wrk(url, server.body, number, seconds)
+        return found.model_copy(update={"cpu": (running.usage().cpu_seconds - before) / max(found.requests, 1)})
+
     try:
-        with _serve(server) as (url, running):
-            wrk(url, server.body, CONNECTIONS[-1], WARM_UP_SECONDS)
-            loads = [wrk(url, server.body, number, seconds) for number in CONNECTIONS]
+        with _serve(server) as (url, running), _held(url, server):
+            wrk(url, server.body, server.connections[-1], WARM_UP_SECONDS)
+            loads = [load(number) for number in server.connections]
             memory = running.usage().resident_bytes
     except MeasurementError as error:
         if name.startswith("batchers"):
@@ -151,6 +195,24 @@ def need_wrk() -> None:
     if shutil.which("wrk") is None:
         msg = "wrk is not installed: it is Debian's package wrk (apt-get install wrk)"
         raise MeasurementError(msg)
+
+
+@contextmanager
+def _held(url: str, server: Server) -> Iterator[None]:
+    """Send the requests that are held, and let them go at the end."""
+    root = url.removesuffix(server.path)
+
+    def send() -> None:
+        httpx.post(url, content=server.body, timeout=HELD_SECONDS)
+
+    with ThreadPoolExecutor(server.held + 1) as pool:
+        for number in range(server.held):
+            pool.submit(send)
+            while sum(httpx.get(f"{root}/stats").json()[name] for name in ("queued", "running")) <= number:
+                time.sleep(0.01)
+        yield
+        if server.held:
+            httpx.post(f"{root}/release", content=str(server.held))
 
 
 @contextmanager
@@ -174,7 +236,10 @@ def _serve(server: Server) -> Iterator[tuple[str, Running]]:
             raise MeasurementError(msg)
         return True
 
-    with launch(command, server.environment, predicts) as running:
+    def is_ready() -> bool:
+        return httpx.get(url.replace(server.path, "/readyz")).status_code == httpx.codes.OK
+
+    with launch(command, server.environment, is_ready if server.held else predicts) as running:
         wait_until_idle(running)  # with several processes the first one that is ready answers
         yield url, running
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from benchmarks.scale import Scale
 from benchmarks.spread import interleaved
 
-from .http import CONNECTIONS, SERVERS, SETTLE_SECONDS, WARM_UP_SECONDS
+from .http import COSTS, SERVERS, SETTLE_SECONDS, WARM_UP_SECONDS
 
-REPEATS = 3
+REPEATS = 4
 START_SECONDS = 10.0
 """What a start takes, for the estimate."""
 
@@ -25,7 +25,11 @@ class Visit:
     @property
     def estimate(self) -> float:
         """Seconds that it takes, roughly."""
-        return (self.seconds + SETTLE_SECONDS) * len(CONNECTIONS) + WARM_UP_SECONDS + START_SECONDS
+        return (
+            (self.seconds + SETTLE_SECONDS) * len((SERVERS | COSTS)[self.server].connections)
+            + WARM_UP_SECONDS
+            + START_SECONDS
+        )
 
 
 def visits(scale: Scale) -> dict[str, Visit]:
@@ -33,9 +37,10 @@ def visits(scale: Scale) -> dict[str, Visit]:
     if scale == "quick":
         return {}
     found: dict[str, Visit] = {}
-    for server in interleaved(list(SERVERS), REPEATS):
-        number = sum(visit.server == server for visit in found.values()) + 1
-        found[name(server, number)] = Visit(server, seconds=3)
+    for servers, seconds in ((SERVERS, 3), (COSTS, 5)):
+        for server in interleaved(list(servers), REPEATS):
+            number = sum(visit.server == server for visit in found.values()) + 1
+            found[name(server, number)] = Visit(server, 20 if server.endswith("a full queue") else seconds)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.peers.http import CONNECTIONS, SERVERS, Loaded, ServerResult
+from benchmarks.peers.http import BARE, CONNECTIONS, COSTS, SERVERS, Loaded, ServerResult
 from benchmarks.peers.plan import REPEATS, name, visits
 from benchmarks.results import Result, read
 from benchmarks.scale import Scale
@@ -15,7 +15,7 @@ from .markdown import ms, table
 def server_results(scale: Scale) -> dict[str, list[Result[ServerResult]]]:
     """Return the repeats of each server that was measured."""
     found: dict[str, list[Result[ServerResult]]] = {}
-    for server in SERVERS:
+    for server in SERVERS | COSTS:
         repeats = (read(name(server, number), scale, ServerResult) for number in range(1, REPEATS + 1))
         present = [result for result in repeats if result is not None]
         if present:
@@ -57,6 +57,29 @@ def server_table(scale: Scale) -> str:
             ]
         )
     return table(head, rows)
+
+
+def cost_table(scale: Scale) -> str:
+    """Return the CPU time of a request without a model."""
+    if not visits(scale):
+        return NOT_QUICK
+    results = server_results(scale)
+    found = {server: _cpu(results.get(server, [])) for server in COSTS}
+    floor = found[BARE]
+    rows = []
+    for server, cpu in found.items():
+        if cpu is None:
+            rows.append([server, "not measured", ""])
+        else:
+            ratio = "1" if server == BARE or floor is None else f"{cpu.middle / floor.middle:.1f}"
+            low, high = (1e6 * edge(cpu.values) for edge in (min, max))
+            rows.append([server, f"{1e6 * cpu.middle:.0f} ({low:.0f} to {high:.0f})", ratio])
+    return table(["server", "CPU of a request, us", "against the bare protocol"], rows)
+
+
+def _cpu(repeats: list[Result[ServerResult]]) -> Spread | None:
+    found = tuple(load.cpu for result in repeats for load in result.measured.loads if load.cpu is not None)
+    return Spread(found) if found else None
 
 
 def _figures(repeats: list[Result[ServerResult]], connections: int) -> str:

@@ -62,6 +62,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "micro-deadlines": partial(micro_tables.flat_table, group="deadlines", title="deadlines", base=1),
     "micro-batch-size": partial(micro_tables.flat_table, group="batch-size", title="batch size", base=16),
     "servers": peer_tables.server_table,
+    "requests": peer_tables.cost_table,
     "policies-lines": policy_tables.lines_table,
     "policies-open": policy_tables.open_table,
     "policies-closed": policy_tables.closed_table,

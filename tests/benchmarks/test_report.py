@@ -118,7 +118,7 @@ def everything() -> None:
         micro = MicroResult(group=group, seconds_per_item=times, failed=failed)
         results.write(Result(name=name, scale="full", environment=HERE, measured=micro))
     loads = [
-        Loaded(connections=number, requests=2010, seconds=2.0, p50=0.001, p99=0.003, failures=10)
+        Loaded(connections=number, requests=2010, seconds=2.0, p50=0.001, p99=0.003, failures=10, cpu=25e-6)
         for number in CONNECTIONS
     ]
     for name, visit in peers_plan.visits("full").items():
