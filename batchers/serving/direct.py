@@ -134,7 +134,6 @@ class DirectProtocol(HttpToolsProtocol):
             endpoint is None
             or (before is not None and not before.response_complete)
             or parser.get_method() != b"POST"
-            or self.limit_concurrency is not None
         ):
             self._begin_asgi()
             return
@@ -369,6 +368,8 @@ def use_direct_path(server: uvicorn.Server, app: ServedApp, endpoints: Mapping[s
         return f"the HTTP protocol is {getattr(config.http_protocol_class, '__name__', 'another one')}"
     if loaded is not app:
         return f"the application is inside of {type(loaded).__name__}"
+    if config.limit_concurrency is not None:
+        return "uvicorn limits the concurrency"
     between: str = app.between()
     if not between:
         bound = {
