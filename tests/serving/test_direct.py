@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import random
 import re
@@ -14,10 +16,16 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from benchmarks.faults.client import FAULT_ROW
 from tests.support.children import PATIENCE, child
 from tests.support.server import Server, environment, free_port, serve
+
+from . import models
 
 ITEM = b'"abc"'
 NAMED = {"BATCHER_MODEL": "tests.serving.models:Whole"}
@@ -399,6 +407,46 @@ def test_what_stands_between(app: str, reason: str) -> None:
                 f"{server.url}{path}", json=["abc"] if "many" in path else "abc", headers={"x-key": "1"}
             )
             assert allowed.status_code == 200
+
+
+async def test_what_is_internal_to_uvicorn() -> None:
+    """`batchers/serving/direct.py` uses these names of uvicorn's protocol; a new version may change them."""
+    config = uvicorn.Config(models.lengths, lifespan="off", ws="none")
+    config.load()
+    state = ServerState()
+    protocol = HttpToolsProtocol(config, state, {}, asyncio.get_running_loop())
+    names = {
+        *(
+            "access_log",
+            "access_logger",
+            "client",
+            "cycle",
+            "expect_100_continue",
+            "flow",
+            "headers",
+            "loop",
+            "parser",
+        ),
+        *(
+            "pipeline",
+            "root_path",
+            "scope",
+            "server_state",
+            "timeout_keep_alive",
+            "timeout_keep_alive_task",
+            "transport",
+        ),
+        *("_unset_keepalive_if_required", "connection_lost", "data_received", "on_body", "on_header"),
+        *("on_headers_complete", "on_message_begin", "on_message_complete", "on_response_complete", "on_url"),
+        *("resume_writing", "send_400_response", "timeout_keep_alive_handler"),
+    }
+    assert {name for name in names if not hasattr(protocol, name)} <= {"url"}
+    assert {"default_headers", "total_requests", "connections"} <= set(dir(state))
+    assert {"disconnected", "keep_alive", "message_event", "response_complete"} <= set(
+        inspect.getsource(RequestResponseCycle).replace("self.", " ").split()
+    )
+    assert STATUS_LINE[200] == b"HTTP/1.1 200 OK\r\n"
+    assert set(FlowControl.__dict__) >= {"pause_reading", "resume_reading", "pause_writing", "resume_writing"}
 
 
 def test_h11_means_asgi() -> None:
