@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from server.app import app
@@ -28,4 +29,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_every_route(running: Server, case: Any) -> None:
     """Answers have a status, a type and a shape that the document names; bad requests are refused; no 500."""
     # Numbers that are finite may still be too large for a model: no schema can say which.
-    case.call_and_validate(base_url=running.url, excluded_checks=[positive_data_acceptance])
+    answer = case.call(base_url=running.url)
+    case.validate_response(answer, excluded_checks=[positive_data_acceptance, not_a_server_error])
+    # A request may say that it waits for a moment only.
+    assert answer.status_code < 500 or (answer.status_code == 504 and "X-Request-Timeout" in (case.headers or {}))
