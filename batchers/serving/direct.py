@@ -313,6 +313,9 @@ class DirectProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        cycle: Any = self.cycle
+        if type(cycle) is Cycle:
+            self.cycle = None  # type: ignore[assignment]  # they refer to each other
 
     def resume_writing(self) -> None:
         """Write the answer that has waited for a client that did not read."""
