@@ -24,8 +24,9 @@ ROUNDS = 2
 TRIES, PATIENCE = 8, 0.2
 """How often a stream is sent until the answers are the same, and the seconds for the answers of a repeat.
 
-A reset, after bytes that a server has not read, drops what the client has not read yet.
+A reset, after bytes that a server has not read, drops what the client has not read yet: repeats send slowly.
 """
+PART_SECONDS = 0.02
 
 HEAD_LIMIT = 65_536
 
@@ -212,7 +213,10 @@ async def ask(port: int, beside: Client, parts: list[bytes], wait: float) -> tup
     try:
         for part in parts:
             writer.write(part)
-            await asyncio.sleep(0)
+            if wait:
+                await asyncio.wait((reading,), timeout=PART_SECONDS)
+            else:
+                await asyncio.sleep(0)
         for _ in range(ROUNDS):
             await beside.ask(post(GOOD, path=PATH.decode()))
         await asyncio.wait((reading,), timeout=wait)
@@ -232,7 +236,7 @@ def difference_of(direct: set[tuple[object, ...]], asgi: set[tuple[object, ...]]
     """
     if direct & asgi:
         return SAME
-    if size > HEAD_LIMIT and all(answers[-1] for answers in direct):  # it has closed the connection
+    if size > HEAD_LIMIT and any(answers[-1] for answers in direct):  # it has closed the connection
         return LONG_HEAD
     if any(one[-len(other) :] == other for one in direct for other in asgi):
         return EARLIER
