@@ -1,9 +1,4 @@
-"""`python -m benchmarks quick|all|report`, or a part: measure what is missing, then report.
-
-The parts are load, latency, micro, peers, policies, lengths, faults and start. An interrupted run goes on where it
-was: what is in `assets/results` of the same scale, code, machine and packages is kept. `--again` measures anew.
-`cell` makes one load measurement of your own, `simulate` one in virtual time.
-"""
+"""Measure, and report: `python -m benchmarks --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console
@@ -26,6 +21,7 @@ from rich.progress import (
 )
 
 from . import report
+from .command_line import PARTS, parser
 from .environment import Environment, environment
 from .faults import mutants
 from .faults import plan as faults_plan
@@ -38,7 +34,7 @@ from .latency.run import measure as measure_rate
 from .lengths import run as texts
 from .lengths.result import TextsResult
 from .load import plan as load_plan
-from .load.run import Backend, Cell, LoadResult, ModelCall, Ramp, Route
+from .load.run import Cell, LoadResult
 from .load.run import measure as measure_load
 from .micro import plan as micro_plan
 from .micro.run import MicroResult
@@ -58,8 +54,6 @@ from .scale import Scale
 from .start import run as start
 from .start.run import StartResult
 from .theory import command as simulation
-
-PARTS = ("load", "latency", "micro", "peers", "policies", "lengths", "faults", "start")
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
@@ -167,7 +161,7 @@ def _is_whole(field: str, planned: object) -> Callable[[Any], bool]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; return the status of the process."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     console = Console(stderr=True)
     scale: Scale = "quick" if options.quick or options.what == "quick" else "full"
     if options.what == "cell":
@@ -193,28 +187,6 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", markup=False)
         status = 1
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["quick", "all", *PARTS, "cell", "simulate", "report"])
-    parser.add_argument("--quick", action="store_true", help="the quick scale, for a part or the report")
-    parser.add_argument("--again", action="store_true", help="measure also what was measured")
-    parser.add_argument("--only", default="", help="measurements whose name has this in it")
-    parser.add_argument("--port", type=int, default=None, help="of the server under test; default: a free one")
-    cell = parser.add_argument_group("one load measurement of your own (cell)")
-    cell.add_argument("--path", choices=get_args(Route), default="/optimized_predict")
-    cell.add_argument("--backend", choices=get_args(Backend), default="asyncio")
-    cell.add_argument("--model-call", choices=get_args(ModelCall), default="compiled")
-    cell.add_argument("--ramp", choices=get_args(Ramp), default="v0.2.0", help="of which report")
-    cell.add_argument("--most-users", type=int, default=3000, help="users at the top")
-    cell.add_argument("--time-scale", type=float, default=1.0, help="1: the ramp's own length; 0.1: a tenth")
-    cell.add_argument("--workers", type=int, default=1, help="processes of the server")
-    cell.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the server")
-    simulation.add_options(parser)
-    return parser
 
 
 def _simulate(options: argparse.Namespace, console: Console) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from benchmarks.faults.client import FAULT_ROW
 from benchmarks.fresh import MeasurementError
 from benchmarks.servers import STOP_SECONDS, Running, free_port, launch
 from server.model import MODEL_FILE, Description
@@ -203,7 +204,7 @@ def _held(url: str, server: Server) -> Iterator[None]:
     root = url.removesuffix(server.path)
 
     def send() -> None:
-        httpx.post(url, content=server.body, timeout=HELD_SECONDS)
+        httpx.post(url, json=FAULT_ROW, timeout=HELD_SECONDS)
 
     with ThreadPoolExecutor(server.held + 1) as pool:
         for number in range(server.held):

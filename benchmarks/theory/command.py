@@ -18,6 +18,16 @@ POLICIES = "greedy, adaptive, or window:SECONDS"
 SOURCES = "poisson:RATE, bursts:LOW,HIGH, clients:NUMBER, or recorded:FILE (a JSON list of seconds)"
 
 
+UNITS = {
+    **dict.fromkeys(("mean", "p50", "p95", "p99", "longest_hold"), "seconds"),
+    **dict.fromkeys(("throughput", "goodput"), "items a second"),
+    **dict.fromkeys(("items", "batch_size", "refused", "expired"), "items"),
+    "utilisation": "share of the time",
+    "reasons": "batches",
+    "theory": "seconds; throughput_bound in items a second",
+}
+
+
 class SimulationError(ValueError):
     """What was asked for cannot be simulated; the message says why."""
 
@@ -72,18 +82,18 @@ class Case(BaseModel):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a simulation."""
-    group = parser.add_argument_group("one simulation (simulate); times in seconds")
-    group.add_argument("--policy", default="adaptive", help=f"{POLICIES}; default: %(default)s")
-    group.add_argument("--source", default="poisson:1000", help=f"{SOURCES}; default: %(default)s")
-    group.add_argument("--a", type=float, default=0.01099, help="of a batch of n items: a + b * n")
-    group.add_argument("--b", type=float, default=0.00001)
-    group.add_argument("--jitter", type=float, default=0.0, help="of the time of a batch, as a share")
-    group.add_argument("--speed-up", default="", help="s(1),s(2),... of batches that share cores")
-    group.add_argument("--max-batch-size", type=int, default=200)
-    group.add_argument("--concurrency", type=int, default=1)
-    group.add_argument("--items", type=int, default=100_000)
-    group.add_argument("--seed", type=int, default=1)
-    group.add_argument("--deadline", type=float, default=None, help="of each call")
+    add = parser.add_argument
+    add("--policy", default="adaptive", help=f"{POLICIES}; default: %(default)s")
+    add("--source", default="poisson:1000", help=f"{SOURCES}; rates in items a second; default: %(default)s")
+    add("--a", type=float, default=0.01099, help="seconds of a batch; n items take a + b * n (%(default)s)")
+    add("--b", type=float, default=0.00001, help="seconds of an item; default: %(default)s")
+    add("--jitter", type=float, default=0.0, help="of the time of a batch, as a share; default: %(default)s")
+    add("--speed-up", default="", help="s(1),s(2),... of batches that share cores; default: each is alone")
+    add("--max-batch-size", type=int, default=200, help="items; default: %(default)s")
+    add("--concurrency", type=int, default=1, help="batches at a time; default: %(default)s")
+    add("--items", type=int, default=100_000, help="that are simulated; default: %(default)s")
+    add("--seed", type=int, default=1, help="of the random numbers; default: %(default)s")
+    add("--deadline", type=float, default=None, help="of each call, in seconds; default: none")
 
 
 def run(options: argparse.Namespace) -> str:
@@ -104,7 +114,8 @@ def run(options: argparse.Namespace) -> str:
         deadline=options.deadline,
         seed=options.seed,
     )
-    return json.dumps(case.simulate(options.policy).model_dump(mode="json") | {"theory": case.theory()}, indent=1)
+    found = case.simulate(options.policy).model_dump(mode="json")
+    return json.dumps({"units": UNITS, **found, "theory": case.theory()}, indent=1)
 
 
 def policy_of(text: str) -> Policy:
