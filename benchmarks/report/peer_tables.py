@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from benchmarks.peers.http import BARE, CONNECTIONS, COSTS, SERVERS, Loaded, ServerResult
 from benchmarks.peers.plan import REPEATS, name, visits
 from benchmarks.results import Result, read
@@ -12,10 +14,10 @@ from .load_tables import NOT_QUICK
 from .markdown import ms, table
 
 
-def server_results(scale: Scale) -> dict[str, list[Result[ServerResult]]]:
+def server_results(scale: Scale, servers: Iterable[str] = tuple(SERVERS)) -> dict[str, list[Result[ServerResult]]]:
     """Return the repeats of each server that was measured."""
     found: dict[str, list[Result[ServerResult]]] = {}
-    for server in SERVERS | COSTS:
+    for server in servers:
         repeats = (read(name(server, number), scale, ServerResult) for number in range(1, REPEATS + 1))
         present = [result for result in repeats if result is not None]
         if present:
@@ -63,7 +65,7 @@ def cost_table(scale: Scale) -> str:
     """Return the CPU time of a request without a model."""
     if not visits(scale):
         return NOT_QUICK
-    results = server_results(scale)
+    results = server_results(scale, COSTS)
     found = {server: _cpu(results.get(server, [])) for server in COSTS}
     floor = found[BARE]
     rows = []
