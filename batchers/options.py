@@ -24,28 +24,6 @@ Concurrency: TypeAlias = int | Literal["auto"]
 OnError = Literal["fail", "bisect"]
 
 
-class BatcherOptions(TypedDict, total=False):
-    """The keyword arguments of every batcher; `Options` documents them."""
-
-    max_batch_size: int
-    max_queue_time: float | None
-    policy: Policy | None
-    concurrency: Concurrency
-    max_queue_size: int
-    timeout: float | None
-    batch_timeout: float | None
-    convert: Callable[[Any], Any] | None
-    group_by: Callable[[Any], Hashable] | None
-    cost: Callable[[Any], float] | None
-    max_batch_cost: float | None
-    length: Callable[[Any], float] | None
-    batch_sizes: Sequence[int] | None
-    on_error: OnError
-    cancel_abandoned: bool
-    executor: Executor | Callable[[], Executor] | None
-    name: str | None
-
-
 class Changes(TypedDict, total=False):
     """The options that `Batcher.reconfigure` can change."""
 
@@ -56,6 +34,21 @@ class Changes(TypedDict, total=False):
     max_queue_size: int
     timeout: float | None
     batch_timeout: float | None
+
+
+class BatcherOptions(Changes, total=False):
+    """The keyword arguments of every batcher; `Options` documents them."""
+
+    convert: Callable[[Any], Any] | None
+    group_by: Callable[[Any], Hashable] | None
+    cost: Callable[[Any], float] | None
+    max_batch_cost: float | None
+    length: Callable[[Any], float] | None
+    batch_sizes: Sequence[int] | None
+    on_error: OnError
+    cancel_abandoned: bool
+    executor: Executor | Callable[[], Executor] | None
+    name: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

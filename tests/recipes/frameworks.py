@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ def until(process: subprocess.Popen[str], is_ready: Callable[[], object]) -> Non
     """Wait until a program is ready."""
     end = time.monotonic() + PATIENCE
     while not is_ready():
-        assert process.poll() is None, "the program has ended"
         assert time.monotonic() < end, "the program did not start in time"
-        time.sleep(0.05)
+        with suppress(subprocess.TimeoutExpired):
+            status = process.wait(0.05)
+            pytest.fail(f"the program has ended with status {status}")
 
 
 @contextmanager
