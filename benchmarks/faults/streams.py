@@ -238,9 +238,15 @@ def difference_of(direct: set[tuple[object, ...]], asgi: set[tuple[object, ...]]
         return SAME
     if size > HEAD_LIMIT and any(answers[-1] for answers in direct):  # it has closed the connection
         return LONG_HEAD
-    if any(one[-len(other) :] == other for one in direct for other in asgi):
+    if any(_has_all(one, other) for one in direct for other in asgi):
         return EARLIER
     return DIFFERENT
+
+
+def _has_all(many: tuple[object, ...], few: tuple[object, ...]) -> bool:
+    """Whether some answers are all among others, in their order."""
+    rest = iter(many)
+    return all(answer in rest for answer in few)
 
 
 async def compare(ports: tuple[int, int], fault: Fault) -> Counter[str]:
