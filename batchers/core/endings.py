@@ -124,6 +124,7 @@ class Endings(State[T, S]):
         The requests whose group cannot be compared any more have the error of the comparison in `ended`.
         """
         options = self.options
+        self._adopt(options)  # a change of the limits may have been interrupted
         self._rule = options.rule()
         self._rule.allow(self.slots)
         self._speed_up = SpeedUp() if options.concurrency == "auto" else None

@@ -16,7 +16,7 @@ from batchers.core.decisions import Batch, Done, Expire, Run, Settled, Wait
 from batchers.core.group_queue import SETTLED, Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Failed
-from batchers.options import Options
+from batchers.options import Changes, Options
 from batchers.policies.adaptive import Adaptive
 
 FOLDER = batchers.core.__path__[0]
@@ -257,6 +257,23 @@ def finish_and_start(driven: Driven, *, well: bool = True) -> None:
     driven.decide()
 
 
+def reconfigure(driven: Driven) -> None:
+    """Change all limits; then none is of the old ones while others are of the new ones."""
+    changes: Changes = {"max_batch_size": 2, "concurrency": 1, "max_queue_size": 50, "batch_timeout": 7.0}
+    core = driven.core
+    try:
+        settled = core.reconfigure(core.options.changed(changes))
+    except Interrupt:
+        sys.settrace(None)
+        driven.repair()
+        raise
+    finally:
+        assert core.queue_limit == core.options.queue_limit
+        assert core.slots == core.options.slots or core.options.concurrency == "auto"
+        assert core._batch_timeout == (core.options.batch_timeout or inf)
+    driven.settle(settled)
+
+
 EVENTS: dict[str, Callable[[Driven], object]] = {
     "offer": lambda driven: driven.offer(Request(100, 5), Request(101, 1, 7, deadline=70.0)),
     "offer one": lambda driven: driven.offer(Request(100, 1)),
@@ -271,6 +288,7 @@ EVENTS: dict[str, Callable[[Driven], object]] = {
     "hang": hang,
     "close": close,
     "abandon": abandon,
+    "reconfigure": reconfigure,
 }
 
 
