@@ -209,7 +209,11 @@ def _held(url: str, server: Server) -> Iterator[None]:
     with ThreadPoolExecutor(server.held + 1) as pool:
         for number in range(server.held):
             pool.submit(send)
+            end = time.monotonic() + HELD_SECONDS
             while sum(httpx.get(f"{root}/stats").json()[name] for name in ("queued", "running")) <= number:
+                if time.monotonic() > end:
+                    msg = "the server did not hold the first requests"
+                    raise MeasurementError(msg)
                 time.sleep(0.01)
         yield
         if server.held:
