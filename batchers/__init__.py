@@ -10,6 +10,7 @@ from .decorator import Batched, batched, create_batcher
 from .errors import (
     BatcherError,
     BatcherStoppedError,
+    BatcherUnavailableError,
     BatchFunctionError,
     BatchResultError,
     BatchTimeoutError,
@@ -18,6 +19,7 @@ from .errors import (
     OptionError,
     QueueFullError,
     ReentrantCallError,
+    RemoteError,
     RowError,
 )
 from .options import BatcherOptions, Options
@@ -43,6 +45,7 @@ __all__ = [
     "BatcherOptions",
     "BatcherStats",
     "BatcherStoppedError",
+    "BatcherUnavailableError",
     "DeadlineExceededError",
     "Dispatch",
     "Greedy",
@@ -53,6 +56,7 @@ __all__ = [
     "Policy",
     "QueueFullError",
     "ReentrantCallError",
+    "RemoteError",
     "RowError",
     "Rows",
     "ThreadingBatcher",

@@ -15,6 +15,7 @@ from .drivers import shutdown
 from .drivers.delivery import CancelCallback, GatheredResults, Waiter
 from .drivers.driver import Driver
 from .drivers.futures import SharedFuture
+from .drivers.interface import AnyDriver
 from .drivers.invocation import check_batch_function
 from .drivers.loops import running_loop
 from .drivers.no_driver import NoDriver
@@ -81,7 +82,7 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
     """
 
     # The only private attributes. No class of a user has these names by chance, even if it is called Batcher.
-    __batchers_driver: Driver[T, S] = cast("Driver[T, S]", NoDriver())
+    __batchers_driver: AnyDriver[T, S] = cast("AnyDriver[T, S]", NoDriver())
     __batchers_driver_type: ClassVar[type[Driver[Any, Any]] | None] = None
 
     def __init__(

@@ -94,6 +94,46 @@ class ReentrantCallError(BatcherError, RuntimeError):
     """`process_batch` called its own batcher, which waits for `process_batch` and could never have answered."""
 
 
+class BatcherUnavailableError(BatcherError, ConnectionError):
+    """The process with the model is gone, or cannot be reached: a call of `batchers.remote`.
+
+    If the item had been sent, it may have run; it is not sent again by itself.
+
+    retry_after
+        Seconds until the client tries to connect again: 0 or more.
+    """
+
+    retry_after: float
+
+    def __init__(self, message: str = "", retry_after: float = 1.0) -> None:
+        """Store `retry_after`, the seconds after which a retry is worthwhile."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RemoteError(BatcherError):
+    """The function has raised an exception in another process, whose class is not one of batchers.
+
+    type_name
+        The name of its class.
+    text
+        Its text.
+    """
+
+    type_name: str
+    text: str
+
+    def __init__(self, type_name: str = "", text: str = "") -> None:
+        """Store the name of the class, and the text."""
+        super().__init__(f"{type_name}: {text}" if text else type_name)
+        self.type_name = type_name
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str]]:
+        """Return how to make it again, in another process."""
+        return type(self), (self.type_name, self.text)
+
+
 class RowError(BatcherError, ValueError):
     """An item is no row of the shape and type that `batchers.arrays.rows` names; it never reached a batch."""
 

@@ -229,7 +229,10 @@ class Options:
         function = self.cost or self.length
         if function is None:
             return 0.0
-        found: object = function(item)
+        return self.checked_cost(function(item))
+
+    def checked_cost(self, found: object) -> float:
+        """Return what `cost` or `length` has returned as a float. Raises ItemCostError, as `cost_of` does."""
         cost = as_float(found)
         word = "cost" if self.length is None else "length"
         if cost is None or not 0 <= cost < inf:

@@ -30,7 +30,7 @@ FLOORS = [
     {"decorator"},
     {"arrays"},
     {"__init__"},
-    {"integrations"},
+    {"integrations", "remote"},
     {"serving"},
 ]
 UNHURRIED = 'import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)\n'
@@ -144,6 +144,7 @@ def test_one_place_resolves_futures() -> None:
         ("delivery", "gathered.future.set_result(gathered.results)"),
         ("futures", 'self.set_result(cast("S", outcome))'),
         ("loops", "future.set_result(task.result())"),
+        ("server", "def set_result(self, result: object) -> None:"),
     ]
 
 

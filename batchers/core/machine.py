@@ -45,7 +45,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import TypeVar
 
-from batchers.errors import BatchTimeoutError, DeadlineExceededError
+from batchers.errors import BatcherError, BatchTimeoutError, DeadlineExceededError
 from batchers.policies.base import Reason
 
 from . import messages
@@ -123,6 +123,16 @@ class Core(Endings[T, S]):
         self.queued += 1
         self.inconsistent = False
         return len(self._in_flight) < self.slots or bool(self._deadlines.keys) or self._batch_timeout < inf
+
+    def offer_each(self, requests: Sequence[Request[T]], now: float) -> list[tuple[Request[T], BatcherError]]:
+        """Do the same as `offer_one` for requests of different calls; return those that are refused, and why."""
+        refused: list[tuple[Request[T], BatcherError]] = []
+        for request in requests:
+            try:
+                self.offer_one(request, now)
+            except BatcherError as error:
+                refused.append((request, error))
+        return refused
 
     def _enqueue(self, request: Request[T], now: float) -> None:
         """Assign a number to a request, and add it to its queue and to the heap of deadlines."""

@@ -25,7 +25,6 @@ from batchers.core.decisions import Batch
 from batchers.core.group_queue import Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Failed, Verdict
-from batchers.core.refusals import STALLED_LIMIT
 from batchers.errors import BatcherError
 from batchers.options import Changes, Options
 from batchers.rows import Rows
@@ -201,8 +200,11 @@ class Driver(LockedCore[T, S]):
             raise
         return request
 
-    def admit(self, requests: Sequence[Request[T]], here: Loop | None) -> None:
-        """Submit requests: accept all, or raise an error and accept none; `here` is as for `accept`."""
+    def admit(
+        self, requests: Sequence[Request[T]], here: Loop | None, *, each: bool = False
+    ) -> Sequence[tuple[Request[T], BatcherError]]:
+        """Accept all requests, or raise an error and accept none; with `each`, return those that are refused."""
+        refused: Sequence[tuple[Request[T], BatcherError]] = ()
         if sys.is_finalizing():
             self.refuse_wait("submit()", "")
         if current_scope() is not None:
@@ -216,13 +218,16 @@ class Driver(LockedCore[T, S]):
             with self.lock:
                 if self._cancelled or core.inconsistent:
                     self._catch_up()
-                if core.offer(requests, self.clock()) and self._next_wakeup != -inf:
+                if each:
+                    refused = core.offer_each(requests, self.clock())
+                if (each or core.offer(requests, self.clock())) and self._next_wakeup != -inf:
                     self._plan_wakeup()
             if self._performed != self._planned:
                 self._perform(here)
         except BaseException as error:
             self._not_accepted(requests, here, error)
             raise
+        return refused
 
     def _not_accepted(self, requests: Sequence[Request[T]], here: Loop | None, error: BaseException) -> None:
         """See to an exception during a call: withdraw its requests that were accepted, and serve the others.
@@ -345,13 +350,13 @@ class Driver(LockedCore[T, S]):
         self._perform(here)
 
     def abandon(self, here: Loop | None, timeout: float | None) -> bool:
-        """Fail all items that are not settled; return True if work was given up, in this call or before."""
+        """Fail all items that are not settled; return True if work was given up, now or before, or hangs."""
         if self.stopped.done():
-            return self.core.abandoned
+            return self.core.abandoned or self.core.stalled > 0
         state = self.describe()
         with self.lock:
             if self.stopped.done():
-                return self.core.abandoned
+                return self.core.abandoned or self.core.stalled > 0
             self._catch_up()
             settled = self._owe(list(self.core.abandon()))
             self._plan_wakeup()
@@ -391,10 +396,5 @@ class Driver(LockedCore[T, S]):
 
     @property
     def healthy(self) -> bool:
-        """True if batches can start; False if only a restart helps.
-
-        That is while STALLED_LIMIT batches are stalled, after a failure of the core, and if an executor that was
-        handed in is broken.
-        """
-        broken = self.pool is not None and self.pool.broken is not None
-        return self.core.stalled < STALLED_LIMIT and self.core.failure is None and not broken
+        """True if batches can start; False if only a restart helps."""
+        return report.is_healthy(self.core, self.pool)

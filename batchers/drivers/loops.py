@@ -61,6 +61,16 @@ def call_soon_threadsafe(loop: asyncio.AbstractEventLoop, callback: Callable[...
             return True
 
 
+def cancel_timer(loop: Loop | None, timer: asyncio.TimerHandle | None) -> None:
+    """Cancel a timer of a loop of any thread; do nothing if there is no timer, or if the loop is closed."""
+    if timer is None or loop is None or loop.is_closed():
+        return
+    if loop is running_loop() or not loop.is_running():
+        timer.cancel()
+    else:
+        call_soon_threadsafe(loop, timer.cancel)
+
+
 class _Running:
     """A coroutine that runs on a loop, and its task, as soon as there is one."""
 

@@ -11,13 +11,21 @@ from typing import Any
 from batchers.core.decisions import Batch
 from batchers.core.machine import Core
 from batchers.core.outcomes import Failed
+from batchers.core.refusals import STALLED_LIMIT
 
 from .invocation import BatchCancelledError, cancel_task, stack_of
+from .pools import Pool
 
 logger = logging.getLogger("batchers")
 
 BETWEEN_RECORDS = 1.0
 """Seconds between two records of failed batches of one batcher."""
+
+
+def is_healthy(core: Core[Any, Any], pool: Pool | None) -> bool:
+    """Return False while STALLED_LIMIT batches are stalled, after a failure, and if a pool handed in is broken."""
+    broken = pool is not None and pool.broken is not None
+    return core.stalled < STALLED_LIMIT and core.failure is None and not broken
 
 
 def log(level: int, text: str, error: BaseException | None, *args: object) -> None:

@@ -60,10 +60,19 @@ class RequestFactory(Generic[T]):
                 raise
         return requests
 
-    def make(self, item: T, timeout: float | None, priority: int, future: object, loop: Loop | None) -> Request[T]:
+    def make(  # noqa: PLR0917 - as `Request`
+        self,
+        item: T,
+        timeout: float | None,
+        priority: int,
+        future: object,
+        loop: Loop | None,
+        known_cost: object = None,
+    ) -> Request[T]:
         """Call `convert`, `group_by`, `cost` and `length`, check the arguments, and return a request to offer.
 
-        `timeout` is in seconds; None selects the default of the batcher or of its policy.
+        `timeout` is in seconds; None selects the default of the batcher or of its policy. `known_cost` is what
+        `cost` or `length` has returned in another process; None: they are called here.
 
         The method raises these errors:
 
@@ -100,7 +109,10 @@ class RequestFactory(Generic[T]):
             group = options.group_by(item)
             _refuse_coroutine("group_by", group)
             _check_hashable(group)  # raises its TypeError here, in the caller
-        cost = 0.0 if options.cost is None and options.length is None else options.cost_of(item)
+        if known_cost is not None:
+            cost = options.checked_cost(known_cost)
+        else:
+            cost = 0.0 if options.cost is None and options.length is None else options.cost_of(item)
         return Request(item, group, rank, cost, deadline, future, loop)
 
 

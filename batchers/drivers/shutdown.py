@@ -13,12 +13,12 @@ from typing import Any
 from batchers.checks import as_float
 from batchers.errors import BatcherError, OptionError
 
-from .driver import Driver
+from .interface import AnyDriver
 from .invocation import refuse_reentrant
 from .loops import CLEANUP_SECONDS, running_loop
 
 
-async def stop(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> None:
+async def stop(driver: AnyDriver[Any, Any], *, force: bool, timeout: float | None) -> None:
     """Stop the driver as documented for `Batcher.stop`.
 
     `timeout` is in seconds, 0 or more; None means no limit.
@@ -29,7 +29,7 @@ async def stop(driver: Driver[Any, Any], *, force: bool, timeout: float | None) 
     loop = asyncio.get_running_loop()
     driver.close(loop, force=force)
     await asyncio.wait((asyncio.wrap_future(driver.stopped),), timeout=_seconds_to(driver, end))
-    abandoned = driver.abandon(loop, timeout) or driver.core.stalled > 0
+    abandoned = driver.abandon(loop, timeout)
     own_threads = [thread for thread in driver.own_threads(busy=not abandoned) if not thread.is_current]
     leftovers = {asyncio.wrap_future(thread.ended) for thread in own_threads} | driver.leftovers(loop)
     if leftovers:
@@ -38,7 +38,7 @@ async def stop(driver: Driver[Any, Any], *, force: bool, timeout: float | None) 
         thread.join()
 
 
-def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> None:
+def close(driver: AnyDriver[Any, Any], *, force: bool, timeout: float | None) -> None:
     """Stop the driver as documented for `Batcher.close`.
 
     `timeout` is in seconds, 0 or more; None means no limit.
@@ -61,7 +61,7 @@ def close(driver: Driver[Any, Any], *, force: bool, timeout: float | None) -> No
         raise BatcherError(msg)
     driver.close(loop, force=force)
     _wait(driver.stopped, _seconds_to(driver, end))
-    abandoned = driver.abandon(loop, timeout) or driver.core.stalled > 0
+    abandoned = driver.abandon(loop, timeout)
     own_threads = driver.own_threads(busy=not abandoned)
     if own_threads:
         seconds = _seconds_to_clean_up(driver, end, abandoned=abandoned)
@@ -78,7 +78,7 @@ def _wait(future: concurrent.futures.Future[None], seconds: float | None) -> Non
         future.result(seconds)
 
 
-def _end_of(driver: Driver[Any, Any], timeout: float | None) -> float:
+def _end_of(driver: AnyDriver[Any, Any], timeout: float | None) -> float:
     """Return the time of the driver's clock at which a timeout ends, or inf if it never ends.
 
     The result is inf if `timeout` is None, or `threading.TIMEOUT_MAX` seconds or more. Raises OptionError if
@@ -93,11 +93,11 @@ def _end_of(driver: Driver[Any, Any], timeout: float | None) -> float:
     return driver.clock() + seconds if seconds < threading.TIMEOUT_MAX else inf
 
 
-def _seconds_to(driver: Driver[Any, Any], end: float) -> float | None:
+def _seconds_to(driver: AnyDriver[Any, Any], end: float) -> float | None:
     return None if end == inf else max(end - driver.clock(), 0.0)
 
 
-def _seconds_to_clean_up(driver: Driver[Any, Any], end: float, *, abandoned: bool) -> float | None:
+def _seconds_to_clean_up(driver: AnyDriver[Any, Any], end: float, *, abandoned: bool) -> float | None:
     """Return the remaining seconds of the timeout, but at least CLEANUP_SECONDS.
 
     If the timeout never ends, return CLEANUP_SECONDS if batches were abandoned, and None (no limit) otherwise.

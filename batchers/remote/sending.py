@@ -1,0 +1,118 @@
+"""Calls of a client as frames: those of one turn of the loop together, and apart where they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any, TypeAlias
+
+from batchers.core.group_queue import RUNNING, Request
+from batchers.core.outcomes import Err
+from batchers.drivers.loops import Loop
+from batchers.errors import BatcherError, OptionError
+
+from .codecs import Codec, not_encoded, to_json
+from .frames import CALLS, QUESTION, Buffer
+from .stream import Stream
+
+HEADROOM = 1000
+"""Bytes of a frame for each of its items that are not the item."""
+
+Settled: TypeAlias = list[tuple[Request[Any], Any]]
+
+
+class Question(Request[Any]):
+    """A question to the server; its item is what goes with it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str, payload: bytes, deadline: float, future: object, loop: Loop | None) -> None:
+        """Store the question."""
+        super().__init__(payload, None, 0, 0.0, deadline, future, loop)
+        self.name = name
+
+
+def send_calls(
+    calls: Sequence[Sequence[Request[Any]]], codec: Codec, stream: Stream, now: float, *, with_costs: bool
+) -> Settled:
+    """Send calls; return those that cannot travel, with their errors."""
+    failed: Settled = []
+    singles = [call[0] for call in calls if len(call) == 1 and type(call[0]) is not Question]
+    if singles:
+        _send(singles, None, codec, stream, now, with_costs, failed)
+    for call in calls:
+        if len(call) > 1:
+            _send(call, [len(call)], codec, stream, now, with_costs, failed)
+        elif type(call[0]) is Question:
+            question: Any = call[0]
+            stream.send(QUESTION, (to_json([question.number, question.name]), question.item))
+            question.state = RUNNING
+    return failed
+
+
+def _send(  # noqa: PLR0917 - a part of `send_calls`
+    requests: Sequence[Request[Any]],
+    sizes: list[int] | None,
+    codec: Codec,
+    stream: Stream,
+    now: float,
+    with_costs: bool,
+    failed: Settled,
+) -> None:
+    """Send requests in one frame: of one call, or each of its own (`sizes` is None)."""
+    try:
+        parts = (
+            to_json(_about(requests, sizes, now, with_costs)),
+            *codec.encode([each.item for each in requests]),
+        )
+        size = size_of(parts)
+        if size > stream.limit - HEADROOM * len(requests):
+            raise _too_large(size, stream)  # noqa: TRY301 - as an error of the codec: it fails one call
+    except Exception as error:  # noqa: BLE001 - of the user's types
+        if sizes is None and len(requests) > 1:
+            middle = len(requests) // 2
+            for part in (requests[:middle], requests[middle:]):
+                _send(part, None, codec, stream, now, with_costs, failed)
+            return
+        failed += [(request, Err(_not_sent(request, requests, codec, error))) for request in requests]
+        return
+    for request in requests:
+        request.state = RUNNING
+    stream.send(CALLS, parts)
+
+
+def _about(requests: Sequence[Request[Any]], sizes: list[int] | None, now: float, with_costs: bool) -> list[Any]:
+    """Return what is said of requests besides their items; None where all have the default."""
+    seconds = priorities = groups = None
+    if any(request.deadline < inf for request in requests):
+        seconds = [None if each.deadline == inf else max(each.deadline - now, 0.0) for each in requests]
+    if any(request.priority for request in requests):
+        priorities = [each.priority for each in requests]
+    if any(request.group is not None for request in requests):
+        groups = [each.group for each in requests]
+    costs = [each.cost for each in requests] if with_costs else None
+    return [[each.number for each in requests], sizes, seconds, priorities, groups, costs]
+
+
+def size_of(parts: Sequence[Buffer]) -> int:
+    """Return the number of bytes of all parts."""
+    return sum(each.nbytes if isinstance(each, memoryview) else len(each) for each in parts)
+
+
+def _too_large(size: int, stream: Stream) -> OptionError:
+    return OptionError(f"{size} bytes in a frame that may have {stream.limit}: raise max_frame_size at both ends")
+
+
+def _not_sent(
+    request: Request[Any], requests: Sequence[Request[Any]], codec: Codec, error: Exception
+) -> BatcherError:
+    if isinstance(error, OptionError):
+        return OptionError(str(error))
+    for each in requests:
+        with suppress(Exception):
+            to_json(each.group)
+            codec.encode([each.item])
+            continue
+        return not_encoded("an item", each.item, codec, error)
+    return not_encoded("an item", request.item, codec, error)
