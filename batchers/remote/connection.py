@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err
@@ -26,13 +26,10 @@ from batchers.errors import BatcherError, BatcherUnavailableError, OptionError
 from . import addresses
 from .codecs import Codec, agreed, from_json, to_json
 from .frames import ANSWER, FORCED, HELLO, OUTCOMES, WITHDRAWN, Frame, FrameError
-from .receiving import outcomes_of
+from .receiving import Calls, outcomes_of
 from .sending import Settled, send_calls
 from .stream import Stream
 from .wire_errors import from_wire
-
-if TYPE_CHECKING:
-    from .driver import RemoteDriver
 
 logger = logging.getLogger("batchers")
 
@@ -65,7 +62,7 @@ class Link:
         self.state = NEW
         self.healthy = True
         self.next_attempt = -inf
-        self.driver: Callable[[], RemoteDriver[Any, Any] | None] = lambda: None
+        self.driver: Callable[[], Calls | None] = lambda: None
         self.kept: Any = None  # the driver, while calls wait for their answers
         self.lock = threading.Lock()
         self._named = codec
@@ -393,7 +390,7 @@ def _unregister_and_close(loop: Loop, stream: Stream) -> None:
     stream.close()
 
 
-def finalize(link: Link, driver: RemoteDriver[Any, Any]) -> None:
+def finalize(link: Link, driver: Calls) -> None:
     """Close the connection when the driver is collected, and let the link refer to the driver weakly."""
     link.driver = weakref.ref(driver)
     weakref.finalize(driver, link.close).atexit = False

@@ -1,15 +1,41 @@
-"""Outcomes that come from a server."""
+"""Outcomes that come from a server, and the calls that wait for them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
+from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err
+from batchers.drivers.loops import Loop
 
 from .codecs import Codec, NotDecodedError, from_json
 from .frames import Frame
+from .sending import Settled
 from .wire_errors import from_wire
+
+
+class Calls(Protocol):
+    """What a connection needs of the driver: the calls that wait for their outcomes."""
+
+    home: Loop | None
+    about: dict[str, Any]
+
+    def take(self, number: int, /) -> Request[Any] | None:
+        """Return the request with a number, and wait for its outcome no more; None: its caller has left."""
+        ...
+
+    def take_all(self) -> list[Request[Any]]:
+        """Return all requests, and wait for none any more."""
+        ...
+
+    def deliver(self, settled: Settled, loop: Loop | None, /) -> None:
+        """Deliver outcomes to their callers."""
+        ...
+
+    def flush(self) -> None:
+        """Send what is new."""
+        ...
 
 
 def outcomes_of(frame: Frame, codec: Codec) -> tuple[Iterator[tuple[int, Any]], bool]:
