@@ -5,20 +5,21 @@ BACKEND ?= asyncio
 PORT ?= 8000
 MINUTES ?= 20
 REPEATS ?= 200
-WORKERS ?= logical
+WORKERS ?=
+TEST_PROCESSES ?= logical
 PYTHONS ?= python3.11 python3.12 python3.13
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # A process for each core. The tests end when make does, even if it is killed (tests/support/guard.py).
-PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --benchmark-disable
+PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-faults test-nginx test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs lock clean
 
 help:
-	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio"
+	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
 	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
@@ -59,9 +60,14 @@ $(VENV)/recipes/installed: requirements/recipes.txt $(VENV)/made
 	@$(RECIPES) -m pip --disable-pip-version-check --quiet install $(TORCH)
 	@touch $@
 
+# One process, or with WORKERS=4 one process with the model and four front ends.
 serve: $(VENV)/server.installed
 	@echo "== Starting the server with backend $(BACKEND): http://127.0.0.1:$(PORT)/docs"
+ifeq ($(WORKERS),)
 	@BATCHER_BACKEND=$(BACKEND) exec $(BIN)/python -m uvicorn server.app:app --host 127.0.0.1 --port $(PORT) --ws none --timeout-keep-alive 75
+else
+	@BATCHER_BACKEND=$(BACKEND) BATCHER_MODEL=server.workers:ExampleModel exec $(BIN)/python -m batchers.serving --workers $(WORKERS) --port $(PORT) --path /optimized_predict --alone /predict --timeout-keep-alive 75
+endif
 
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"

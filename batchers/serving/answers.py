@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from batchers import (
     BatcherStoppedError,
+    BatcherUnavailableError,
     BatchTimeoutError,
     DeadlineExceededError,
     ItemCostError,
@@ -114,6 +115,7 @@ REFUSALS = (
     UnprocessableError,
     QueueFullError,
     BatcherStoppedError,
+    BatcherUnavailableError,
     BatchTimeoutError,
     DeadlineExceededError,
     RowError,
@@ -150,7 +152,7 @@ def _encoded(detail: str | list[dict[str, Any]]) -> tuple[bytes, bytes]:
 _of_text = lru_cache(32)(_encoded)  # the texts are those of this module
 
 
-def answer_to(error: Exception) -> Answer:
+def answer_to(error: Exception) -> Answer:  # noqa: C901 - a table
     """Return the answer for an error of `REFUSALS`, a BadRequestError, or MemoryError; raise others again."""
     if isinstance(error, BadRequestError):
         return _bad_request(error)
@@ -170,6 +172,9 @@ def answer_to(error: Exception) -> Answer:
         case BatcherStoppedError():
             status, detail = 503, "the server is stopping"
             headers = {"Retry-After": "1"}
+        case BatcherUnavailableError():
+            status, detail = 503, "the process with the model is gone, or starts"
+            headers = {"Retry-After": _retry_after(error.retry_after)}
         case DeadlineExceededError(retry_after=float(seconds)):
             status, detail = 503, "too many requests wait for a prediction within the time limit"
             headers = {"Retry-After": _retry_after(seconds)}

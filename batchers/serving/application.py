@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, NamedTuple, Protocol
 
 from fastapi import FastAPI, Response, params
 from fastapi_offline import FastAPIOffline
@@ -39,7 +39,6 @@ class ModelService(Service):
         self.model = model
         self.settings = settings
         self.problem = ""
-        self.direct: dict[str, DirectEndpoint] = {}
         self.batcher: Batcher[Any, Any] = create_batcher(
             settings.backend, model.function, **settings.batcher_options()
         )
@@ -68,10 +67,15 @@ class ModelService(Service):
             logger.error("%s", error)  # noqa: TRY400 - it names the place
 
 
+ONE = "Put this request into a batch with others."
+MANY = "Put a list of items into batches; all are answered, or none."
+ALONE = "Call the model for this request alone."
+
+
 class _ShortStart:
     """Middleware: if the model cannot be loaded, the start ends with one line in the place of a traceback."""
 
-    def __init__(self, app: ASGIApp, service: ModelService) -> None:
+    def __init__(self, app: ASGIApp, service: Predicts) -> None:
         self._app = app
         self._service = service
 
@@ -122,40 +126,93 @@ def create_app(
 
     Raises ModelError for what is no model, and OptionError for wrong settings.
     """
-    served = Model(model)
-    service = ModelService(served, Settings.model_construct() if settings is None else settings)
+    service = ModelService(Model(model), Settings.model_construct() if settings is None else settings)
+    texts = {"title": title, "description": description, "version": version or "0"}
+    return app_of_model(service, routes_of(service, path, alone), about, dependencies, **texts)
+
+
+def app_of_model(
+    service: ModelService,
+    routes: Sequence[Route],
+    about: Mapping[str, Any] | None = None,
+    dependencies: Sequence[params.Depends] = (),
+    **texts: str,
+) -> ServedApp:
+    """Return the application of a service; `create_app` documents the arguments."""
+    app = assemble(service, routes, dependencies=dependencies, **texts)
+    document(app.api, service.model, {route.path: route.kind for route in routes})
+    add_operations(app.api, service, _about(service.settings) | dict(about or {}))
+    return app
+
+
+class Route(NamedTuple):
+    """A route of predictions."""
+
+    path: str
+    kind: Literal["item", "items"]
+    text: str
+    endpoint: Endpoint
+    batcher: Batcher[Any, Any] | None
+    """The batcher to which the protocol hands items directly."""
+
+
+class Predicts(Protocol):
+    """What the application needs of a service."""
+
+    problem: str
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the server."""
+        ...
+
+    @property
+    def is_draining(self) -> bool:
+        """True when the server is about to stop."""
+        ...
+
+    def lifespan(self, api: FastAPI, /) -> AbstractAsyncContextManager[None]:
+        """Live as long as the server."""
+        ...
+
+
+def assemble(
+    service: Predicts, routes: Sequence[Route], *, dependencies: Sequence[params.Depends] = (), **texts: str
+) -> ServedApp:
+    """Return an application with these routes, without its document and operations."""
+    direct: dict[str, DirectEndpoint] = {}
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        _choose_path(app, service)
+        _choose_path(app, service.settings, direct)
         async with service.lifespan(api):
             yield
 
-    api = FastAPIOffline(
-        title=title,
-        description=description,
-        version=version or "0",
-        lifespan=lifespan,
-        dependencies=list(dependencies),
-        redirect_slashes=False,
-    )
+    api = FastAPIOffline(**texts, lifespan=lifespan, dependencies=list(dependencies), redirect_slashes=False)
     api.add_middleware(_ShortStart, service=service)
     add_error_handlers(api)
-    endpoints = _add_predictions(api, service, path, alone)
-    add_operations(api, service, _about(service.settings) | dict(about or {}))
+    endpoints: dict[str, ASGIApp] = {}
+    for route in routes:
+        for place in (route.path, f"{route.path}/"):  # with the slash at the end, too
+            endpoints[place] = route.endpoint
+            if route.batcher is not None:
+                direct[place] = DirectEndpoint(route.endpoint, route.batcher)
+            is_named = place == route.path
+            add = api.post(place, description=route.text, responses=ANSWERS, include_in_schema=is_named)
+            add(_passed_to(route.endpoint))
     app = ServedApp(api, endpoints, lambda: service.is_draining)
     return app
 
 
-def _choose_path(app: ServedApp, service: ModelService) -> None:
+def _choose_path(app: ServedApp, settings: Settings, direct: Mapping[str, DirectEndpoint]) -> None:
     """Take the direct path where it is possible, and log which one it is."""
     server = running_server()
-    if not service.settings.direct:
+    if not settings.direct:
         why = "BATCHER_DIRECT is false"
     elif server is None:
         why = "no uvicorn of this process runs the app"
     else:
-        why = use_direct_path(server, app, service.direct)
+        why = use_direct_path(server, app, direct)
     logger.info("Predictions take %s", f"the way through ASGI: {why}" if why else "the direct path")
 
 
@@ -163,21 +220,9 @@ def _about(settings: Settings) -> dict[str, Any]:
     return {"backend": settings.backend, "policy": settings.policy}
 
 
-def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str | None) -> dict[str, ASGIApp]:
+def routes_of(service: ModelService, path: str, alone: str | None) -> list[Route]:
+    """Return the routes to a model in this process; the first one is that of single items."""
     settings, model = service.settings, service.model
-
-    def endpoint_of(
-        process: Process, parse: Callable[[bytes], Any], check_room: Callable[[], None] = lambda: None
-    ) -> Endpoint:
-        return Endpoint(
-            process,
-            parse,
-            dump,
-            max_body_size=settings.max_body_size,
-            body_timeout=settings.body_timeout,
-            longest=settings.timeout,
-            check_room=check_room,
-        )
 
     def parse_many(body: bytes) -> list[Any]:
         items = model.items.parse_many(body)
@@ -186,30 +231,36 @@ def _add_predictions(api: FastAPI, service: ModelService, path: str, alone: str 
         return items
 
     batcher = service.batcher
-    driver = driver_of(batcher)
-    one = endpoint_of(batcher.process, model.items.parse, driver.check_room)
-    many = endpoint_of(batcher.process_many, parse_many, driver.check_room)
-    routes = [
-        (path, "item", "Put this request into a batch with others.", one),
-        (f"{path}_many", "items", "Put a list of items into batches; all are answered, or none.", many),
-    ]
+    check_room = driver_of(batcher).check_room
+    one = endpoint_of(settings, batcher.process, model.items.parse, dump, check_room)
+    many = endpoint_of(settings, batcher.process_many, parse_many, dump, check_room)
+    routes = [Route(path, "item", ONE, one, batcher), Route(f"{path}_many", "items", MANY, many, None)]
     if alone is not None:
         calls = Alone(model.function, CALLS_ALONE, settings.timeout)
         service.alone.append(calls)
-        only = endpoint_of(calls.process, model.items.parse)
-        routes.append((alone, "item", "Call the model for this request alone.", only))
-    endpoints: dict[str, ASGIApp] = {}
-    kinds: dict[str, str] = {}
-    for route, kind, text, endpoint in routes:
-        kinds[route] = kind
-        for place in (route, f"{route}/"):  # with the slash at the end, too
-            endpoints[place] = endpoint
-            if endpoint is one:
-                service.direct[place] = DirectEndpoint(endpoint, batcher)
-            add = api.post(place, description=text, responses=ANSWERS, include_in_schema=place == route)
-            add(_passed_to(endpoint))
-    document(api, service.model, kinds)
-    return endpoints
+        only = endpoint_of(settings, calls.process, model.items.parse, dump)
+        routes.append(Route(alone, "item", ALONE, only, None))
+    return routes
+
+
+def endpoint_of(  # noqa: PLR0917 - as those of `Endpoint`
+    settings: Settings,
+    process: Process,
+    parse: Callable[[bytes], Any],
+    dump: Callable[[Any], bytes],
+    check_room: Callable[[], None] = lambda: None,
+    kind: type[Endpoint] = Endpoint,
+) -> Endpoint:
+    """Return an endpoint with the limits of the settings."""
+    return kind(
+        process,
+        parse,
+        dump,
+        max_body_size=settings.max_body_size,
+        body_timeout=settings.body_timeout,
+        longest=settings.timeout,
+        check_room=check_room,
+    )
 
 
 def _passed_to(endpoint: Endpoint) -> Callable[[], Any]:

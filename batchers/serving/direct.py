@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from .answers import REFUSALS, BadRequestError, BodyTooLargeError, BodyTooSlowError, answer_to, place_of
 from .cycle import Cycle, DirectEndpoint, Turn
-from .endpoints import CLOSE, FAILED, JSON, SAFETY, ServedApp
+from .endpoints import CLOSE, FAILED, SAFETY, ServedApp
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -33,7 +33,6 @@ UNUSUAL = frozenset((b"expect", b"upgrade", b"x-forwarded-for", b"x-forwarded-pr
 """Headers of requests that take the way through ASGI."""
 
 _ANSWERED = (*REFUSALS, BadRequestError, MemoryError)
-_JSON_HEAD = b"%s: %s\r\n" % JSON
 _CLOSE_HEAD = b"%s: %s\r\n" % CLOSE
 
 
@@ -220,11 +219,13 @@ class DirectProtocol(HttpToolsProtocol):
             self._fail(cycle, error)
             return
         try:
-            body = cycle.endpoint.endpoint.dump(result)
+            status, head, body = cycle.endpoint.endpoint.answer(result)
         except Exception as unsayable:  # noqa: BLE001 - of the user's types
             self._fail(cycle, unsayable)
             return
-        self._respond(cycle, 200, b"%scontent-length: %d\r\n" % (_JSON_HEAD, len(body)), body)
+        if status == FAILED:
+            cycle.keep_alive = False  # as after an error of an application
+        self._respond(cycle, status, head, body)
 
     def _fail(self, cycle: Cycle, error: BaseException) -> None:
         if cycle.disconnected or cycle.is_decided:

@@ -76,7 +76,7 @@ class Endpoint:
         `longest` seconds. `check_room` raises an error of `REFUSALS` if the item would be refused whatever it is;
         then the body is not parsed.
         """
-        self._process = process
+        self.process = process
         self.parse = parse
         self.dump = dump
         self.check_room = check_room
@@ -91,7 +91,7 @@ class Endpoint:
             body = await self._read(scope, receive)
             self.check_room()
             item = self.parse(body)
-            result = await until_client_leaves(self._process(item, timeout=timeout), receive)
+            result = await until_client_leaves(self.process(item, timeout=timeout), receive)
         except ClientDisconnect:
             return  # nobody is there to read an answer
         except (*REFUSALS, BadRequestError, MemoryError) as error:
@@ -99,10 +99,15 @@ class Endpoint:
                 logger.error("No memory for a request: MemoryError")  # noqa: TRY400 - nobody needs to know where
             await answer_to(error).response()(scope, receive, send)
             return
-        body = self.dump(result)
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [JSON, length]})
+        status, head, body = self.answer(result)
+        headers = [tuple(line.split(b": ", 1)) for line in head.splitlines()]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def answer(self, result: Any) -> tuple[int, bytes, bytes]:  # noqa: ANN401 - the user's
+        """Return the status, the headers and the body for a result. Raises the errors of `dump`."""
+        body = self.dump(result)
+        return 200, b"%s: %s\r\ncontent-length: %d\r\n" % (*JSON, len(body)), body
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
         """Return the body. Raises BadRequestError, or ClientDisconnect."""

@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -63,6 +63,11 @@ class Service:
         return all(batcher.healthy for batcher in self.batchers)
 
     @property
+    def is_alive(self) -> bool:
+        """False if only a restart of this process mends it."""
+        return self.is_healthy
+
+    @property
     def is_ready(self) -> bool:
         """True while requests should come: the start has ended, the batchers are healthy, and no drain goes on."""
         return self.has_started and not self.is_draining and self.is_healthy
@@ -108,9 +113,26 @@ class Service:
         for alone in self.alone:
             alone.give_up()
 
-    def metrics(self) -> bytes:
+    async def metrics(self) -> bytes:
         """Return the metrics of the batchers in the text format of Prometheus."""
         return generate_latest(self._registry)
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return the counters and last decisions of the batchers; of several ones, by their names."""
+        found = {batcher.name: _statistics(batcher) for batcher in self.batchers}
+        return next(iter(found.values())) if len(found) == 1 else found
+
+
+class Reports(Protocol):
+    """What has the reports of batchers."""
+
+    async def metrics(self) -> bytes:
+        """Return the metrics in the text format of Prometheus."""
+        ...
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return the counters and last decisions."""
+        ...
 
 
 async def _all(stops: Any) -> None:  # noqa: ANN401 - an iterable of awaitables
@@ -143,7 +165,7 @@ def add_operations(api: FastAPI, service: Service, about: Mapping[str, Any] | No
     @api.get("/healthz", responses={503: {"description": "So many batches hang that only a restart helps."}})
     async def healthz() -> JSONResponse:
         """Answer 200 as long as the process can serve, now or later."""
-        if service.is_healthy:
+        if service.is_alive:
             return JSONResponse({"status": "alive"})
         return JSONResponse({"status": "stuck"}, 503)
 
@@ -154,16 +176,21 @@ def add_operations(api: FastAPI, service: Service, about: Mapping[str, Any] | No
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, 503)
 
+    add_reports(api, service, about or {})
+
+
+def add_reports(api: FastAPI, service: Reports, about: Mapping[str, Any]) -> None:
+    """Add the routes `/metrics` and `/stats`."""
+
     @api.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Show the counters of the batchers in Prometheus' text format."""
-        return Response(service.metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await service.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/stats")
     async def stats() -> dict[str, Any]:
         """Show the settings, counters and last decisions of the batchers as JSON."""
-        found = {batcher.name: _statistics(batcher) for batcher in service.batchers}
-        return {**(about or {}), **(next(iter(found.values())) if len(found) == 1 else found)}
+        return {**about, **await service.statistics()}
 
 
 def _statistics(batcher: Batcher[Any, Any]) -> dict[str, Any]:
