@@ -8,6 +8,7 @@ import json
 import select
 import signal
 import socket
+import time
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,10 @@ LONGEST = 30.0
 
 ACCEPT_TURNS = 1000
 """Turns of the loop that a stop waits at most for the connections that the system has accepted already."""
+
+
+LINGER = 1.0
+"""Seconds for which connections without a request stay open after a stop has begun."""
 
 
 class FrontEnd(Service):
@@ -86,12 +91,27 @@ class Server(uvicorn.Server):
     """uvicorn on a listener that other processes share."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections that the system has accepted already, then stop as uvicorn does."""
+        """Accept the connections that the system has accepted already; then stop as uvicorn does, but later.
+
+        uvicorn closes connections that have no request at this moment, and with them requests that are on their
+        way. So they stay until they have had one more answer, which says that it is the last one, for LINGER
+        seconds at most.
+        """
         for _ in range(ACCEPT_TURNS):
             if not select.select(sockets or [], [], [], 0)[0]:
                 break
             await asyncio.sleep(0)
+        for each in self.servers:
+            each.close()
+        end = time.monotonic() + LINGER
+        while time.monotonic() < end and any(map(_is_idle, self.server_state.connections)):  # noqa: ASYNC110 - as below
+            await asyncio.sleep(LINGER / 100)
         await super().shutdown(sockets)
+
+
+def _is_idle(connection: Any) -> bool:  # noqa: ANN401 - of one of uvicorn's protocols
+    cycle = connection.cycle
+    return cycle is None or cycle.response_complete
 
 
 async def run(given: argparse.Namespace) -> None:
@@ -125,7 +145,7 @@ async def run(given: argparse.Namespace) -> None:
         )
     app = assemble(service, routes, title="batchers", description="", version="0")
     add_operations(app.api, service)
-    app.api.openapi_schema = client.about["openapi"]
+    app.api.openapi = lambda: client.about["openapi"]  # type: ignore[method-assign]  # as FastAPI documents
     config = uvicorn.Config(
         app,
         lifespan="on",
