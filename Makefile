@@ -16,13 +16,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs lock clean
+.PHONY: help serve test test-faults test-nginx test-ray test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
 	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
+	@echo "make test-ray   run the tests on Ray Serve, on this machine alone"
 	@echo "make test-wheel   serve a model from the wheel, in an empty environment"
 	@echo "make recipes run the programs that need large packages, in an environment of their own"
 	@echo "make nightly run all tests ten times, alone and on a busy machine, and kill ten runs"
@@ -71,10 +72,10 @@ endif
 
 test: $(VENV)/dev.installed
 	@echo "== Running the tests"
-	@$(PYTEST) tests --ignore tests/faults
+	@$(PYTEST) tests --ignore tests/faults --ignore tests/ray
 
 # The library alone, without the server and TensorFlow.
-LIBRARY_TESTS := tests/arrays tests/core tests/policies tests/drivers tests/contract tests/properties
+LIBRARY_TESTS := tests/arrays tests/core tests/policies tests/drivers tests/contract tests/properties tests/remote
 
 test-library: $(VENV)/test.installed
 	@echo "== Running the library's tests with $$($(BIN)/python --version)"
@@ -110,6 +111,11 @@ recipes: $(VENV)/dev.installed $(VENV)/recipes/installed
 soak: $(VENV)/dev.installed
 	@echo "== Loading each backend for $(MINUTES) minutes"
 	@$(BIN)/python -m benchmarks.faults.soak --minutes $(MINUTES)
+
+# Ray starts by itself, on this machine alone, and warns of its own use of pydantic.
+test-ray: $(VENV)/dev.installed
+	@echo "== Running the tests on Ray Serve"
+	@END_WITH=$$PPID $(BIN)/python -m pytest -q -p no:xdist -W ignore tests/ray
 
 # More of them: FAULT_REPEATS=20 make test-faults
 test-faults: $(VENV)/dev.installed

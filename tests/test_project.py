@@ -94,7 +94,7 @@ def test_the_library_needs_the_standard_library_only() -> None:
     web = {"fastapi", "fastapi_offline", "prometheus_client", "pydantic", "pydantic_core", "starlette", "uvicorn"}
     extras = {
         "arrays": {"numpy"},
-        "integrations": {"prometheus_client"},
+        "integrations": {"prometheus_client", "ray"},
         "serving": {*web, "pydantic_settings"},
     }
     for file in LIBRARY:

@@ -1,0 +1,1 @@
+"""Tests of `batchers.integrations.ray`, on a Ray that starts by itself: `make test-ray`."""
