@@ -15,10 +15,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from .frames import Buffer, FrameError, Part
-
-LARGE = 100_000
-"""Bytes from which a part goes through the arena: the copy into it costs less than the way through a socket."""
+from .frames import LARGE, Buffer, FrameError, Part
 
 _ALIGNMENT = 64
 _SEALS = ("F_SEAL_SHRINK", "F_SEAL_GROW")

@@ -16,8 +16,8 @@ from batchers.core.group_queue import QUEUED, Request
 from batchers.errors import BatcherError, BatcherStoppedError, OptionError
 
 from .codecs import Codec, NotDecodedError, from_json, not_encoded, to_json
-from .frames import ANSWER, CALLS, FORCED, HELLO, OUTCOMES, QUESTION, WITHDRAWN, Frame, FrameError
-from .sending import size_of
+from .columns import Calls, pack_outcomes, unpack_calls
+from .frames import ANSWER, CALLS, FORCED, HELLO, OUTCOMES, QUESTION, WITHDRAWN, Frame, FrameError, size_of
 from .stream import Stream
 from .wire_errors import to_wire
 
@@ -168,33 +168,33 @@ class ClientConnection:
     def _take(self, frame: Frame) -> None:
         """Submit the items of a frame."""
         about, *items = frame.parts
-        numbers, sizes, seconds, priorities, groups, costs = from_json(about.data)
+        calls = unpack_calls(about.data)
         if about.free is not None:
             about.free()
-        values = self._codec.decode(items, len(numbers))
+        values = self._codec.decode(items, len(calls.numbers))
         if not self._codec.keeps:
             for part in items:
                 if part.free is not None:
                     part.free()
-        requests: list[Request[Any] | None] = []
-        columns = [
-            repeat(default) if column is None else column
-            for column, default in ((seconds, None), (priorities, 0), (groups, None), (costs, None))
+        requests = [
+            self._request(self._call(number), value, *options)
+            for number, value, *options in zip(calls.numbers, values, *_columns(calls), strict=False)
         ]
-        for number, value, *options in zip(numbers, values, *columns, strict=False):
-            if not isinstance(number, int) or number <= self._last_number:
-                msg = f"the number {number!r} of a call does not come after {self._last_number}"
-                raise FrameError(msg)
-            self._last_number = number
-            call = self.calls[number] = _Call(self, number)
-            requests.append(self._request(call, value, *options))
-        if sizes is None:
+        if calls.sizes is None:
             self._admit([each for each in requests if each is not None])
         else:
             start = 0
-            for size in sizes:
-                self._admit_together(numbers[start : start + size], requests[start : start + size])
+            for size in calls.sizes:
+                self._admit_together(calls.numbers[start : start + size], requests[start : start + size])
                 start += size
+
+    def _call(self, number: int) -> _Call:
+        if number <= self._last_number:
+            msg = f"the number {number} of a call does not come after {self._last_number}"
+            raise FrameError(msg)
+        self._last_number = number
+        call = self.calls[number] = _Call(self, number)
+        return call
 
     def _request(  # noqa: PLR0917 - in the order of the columns
         self, call: _Call, value: object, seconds: float | None, priority: int, group: object, cost: object
@@ -207,10 +207,12 @@ class ClientConnection:
         request: Request[Any]
         try:
             if driver.requests.plain and type(priority) is int and cost is None:
-                deadline = inf if seconds is None else driver.clock() + float(seconds)
+                deadline = inf if seconds is None else driver.clock() + seconds
                 request = Request(value, None, priority, 0.0, deadline, call, self._loop)
             else:
-                request = driver.requests.make(value, seconds, priority, call, self._loop, cost)
+                request = driver.requests.make(
+                    value, None if seconds == inf else seconds, priority, call, self._loop, cost
+                )
             if group is not None:
                 request.group = _hashable(group)
         except Exception as error:  # noqa: BLE001 - of the callbacks of the batcher, too
@@ -326,7 +328,7 @@ class ClientConnection:
         if size_of(parts) > self._stream.limit - _HEADROOM * len(ended):
             self._send_less(ended, size_of(parts))
             return
-        self._stream.send(OUTCOMES, (to_json([numbers, errors, self._server.batcher.healthy]), *parts))
+        self._stream.send(OUTCOMES, (pack_outcomes(numbers, errors, healthy=self._server.batcher.healthy), *parts))
 
     def _send_less(self, ended: list[tuple[int, Any, Exception | None]], size: int) -> None:
         """Send outcomes that are too large for one frame in several frames."""
@@ -338,6 +340,20 @@ class ClientConnection:
         limit = self._stream.limit
         msg = f"a result of {size} bytes, and a frame may have {limit}: raise max_frame_size at both ends"
         self._send_outcomes([(ended[0][0], None, OptionError(msg))])
+
+
+def _columns(calls: Calls) -> list[Iterable[Any]]:
+    """Return seconds, priorities, groups and costs, with the defaults in the place of missing ones."""
+    return [
+        _NO_SECONDS if calls.seconds is None else calls.seconds,
+        _NO_PRIORITIES if calls.priorities is None else calls.priorities,
+        _NO_SECONDS if calls.groups is None else calls.groups,
+        _NO_SECONDS if calls.costs is None else calls.costs,
+    ]
+
+
+_NO_SECONDS: Iterable[None] = repeat(None)
+_NO_PRIORITIES: Iterable[int] = repeat(0)
 
 
 def _waits(call: _Call) -> bool:

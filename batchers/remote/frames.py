@@ -6,7 +6,7 @@ large part may be in the arena of the sender instead; then the table has its off
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
@@ -34,6 +34,11 @@ HEAD = Struct("<IBH")
 
 PART = Struct("<Qq")
 """The size of a part, and its offset in the arena of the sender; -1: it is on the stream."""
+
+_HEADS = [Struct(HEAD.format + "Qq" * count) for count in range(8)]
+
+LARGE = 100_000
+"""Bytes from which a part goes through the arena: the copy into it costs less than the way through a socket."""
 
 MOST_PARTS = 65_535
 """Parts of a frame at most."""
@@ -65,17 +70,30 @@ class Frame(NamedTuple):
                 part.free()
 
 
-def encode(kind: int, parts: Sequence[Buffer], place: Callable[[Buffer], int] = lambda _: -1) -> list[Buffer]:
-    """Return the buffers of a frame; `place` stores a part in the arena, and returns its offset there, or -1."""
-    table, inline = bytearray(), []
+def size_of(parts: Sequence[Buffer]) -> int:
+    """Return the number of bytes of all parts."""
+    size = 0
     for part in parts:
-        offset = place(part)
-        size = part.nbytes if isinstance(part, memoryview) else len(part)
-        table += PART.pack(size, offset)
+        size += len(part) if type(part) is bytes else memoryview(part).nbytes
+    return size
+
+
+def encode(kind: int, parts: Sequence[Buffer], place: Callable[[Buffer], int] | None = None) -> list[Buffer]:
+    """Return the buffers of a frame; `place` stores a part in the arena, and returns its offset there, or -1."""
+    table: list[int] = []
+    buffers: list[Buffer] = [b""]
+    length = PART.size * len(parts)
+    for part in parts:
+        size = len(part) if type(part) is bytes else memoryview(part).nbytes
+        offset = -1 if place is None or size < LARGE else place(part)
+        table += (size, offset)
         if offset < 0 and size:
-            inline.append(part)
-    length = len(table) + sum(each.nbytes if isinstance(each, memoryview) else len(each) for each in inline)
-    return [HEAD.pack(length, kind, len(parts)) + table, *inline]
+            buffers.append(part)
+            length += size
+    count = len(parts)
+    head = _HEADS[count] if count < len(_HEADS) else Struct(HEAD.format + "Qq" * count)
+    buffers[0] = head.pack(length, kind, count, *table)
+    return buffers
 
 
 class FrameReader:
@@ -94,12 +112,13 @@ class FrameReader:
         self._buffer = bytearray()
         self._needed = 0  # bytes in the buffer without which there is no frame
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that are complete with `data`. Raises FrameError."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that are complete with `data`. Raises FrameError."""
+        found: list[Frame] = []
         if self._buffer:
             self._buffer += data
             if len(self._buffer) < self._needed:
-                return
+                return found
             data, self._buffer = bytes(self._buffer), bytearray()
         view, start, end = memoryview(data), 0, len(data)
         self._needed = HEAD.size
@@ -112,10 +131,11 @@ class FrameReader:
                 self._needed = HEAD.size + length
                 break
             start += HEAD.size
-            yield Frame(kind, self._parts(view[start : start + length], count))
+            found.append(Frame(kind, self._parts(view[start : start + length], count)))
             start += length
         if start < end:
             self._buffer += view[start:]
+        return found
 
     def _parts(self, view: memoryview, count: int) -> list[Part]:
         parts: list[Part] = []

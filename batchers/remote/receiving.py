@@ -9,7 +9,8 @@ from batchers.core.group_queue import Request
 from batchers.core.outcomes import Err
 from batchers.drivers.loops import Loop
 
-from .codecs import Codec, NotDecodedError, from_json
+from .codecs import Codec, NotDecodedError
+from .columns import unpack_outcomes
 from .frames import Frame
 from .sending import Settled
 from .wire_errors import from_wire
@@ -41,13 +42,13 @@ class Calls(Protocol):
 def outcomes_of(frame: Frame, codec: Codec) -> tuple[Iterator[tuple[int, Any]], bool]:
     """Return numbers with their outcomes, and whether the batcher is healthy; raise errors for other frames."""
     about, *parts = frame.parts
-    numbers, errors, healthy = from_json(about.data)
+    numbers, errors, healthy = unpack_outcomes(about.data)
     results = codec.decode(parts, len(numbers))
     if not codec.keeps:
         frame.free()
     elif about.free is not None:
         about.free()
-    return _pairs(numbers, results, errors), bool(healthy)
+    return _pairs(numbers, results, errors), healthy
 
 
 def _pairs(numbers: list[int], results: list[Any], errors: list[list[Any]]) -> Iterator[tuple[int, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from math import inf
 from typing import Any, TypeAlias
 
 from batchers.core.group_queue import RUNNING, Request
@@ -13,7 +12,8 @@ from batchers.drivers.loops import Loop
 from batchers.errors import BatcherError, OptionError
 
 from .codecs import Codec, not_encoded, to_json
-from .frames import CALLS, QUESTION, Buffer
+from .columns import pack_calls
+from .frames import CALLS, QUESTION, size_of
 from .stream import Stream
 
 HEADROOM = 1000
@@ -63,7 +63,7 @@ def _send(  # noqa: PLR0917 - a part of `send_calls`
     """Send requests in one frame: of one call, or each of its own (`sizes` is None)."""
     try:
         parts = (
-            to_json(_about(requests, sizes, now, with_costs)),
+            pack_calls(requests, sizes, now, with_costs=with_costs),
             *codec.encode([each.item for each in requests]),
         )
         size = size_of(parts)
@@ -80,24 +80,6 @@ def _send(  # noqa: PLR0917 - a part of `send_calls`
     for request in requests:
         request.state = RUNNING
     stream.send(CALLS, parts)
-
-
-def _about(requests: Sequence[Request[Any]], sizes: list[int] | None, now: float, with_costs: bool) -> list[Any]:
-    """Return what is said of requests besides their items; None where all have the default."""
-    seconds = priorities = groups = None
-    if any(request.deadline < inf for request in requests):
-        seconds = [None if each.deadline == inf else max(each.deadline - now, 0.0) for each in requests]
-    if any(request.priority for request in requests):
-        priorities = [each.priority for each in requests]
-    if any(request.group is not None for request in requests):
-        groups = [each.group for each in requests]
-    costs = [each.cost for each in requests] if with_costs else None
-    return [[each.number for each in requests], sizes, seconds, priorities, groups, costs]
-
-
-def size_of(parts: Sequence[Buffer]) -> int:
-    """Return the number of bytes of all parts."""
-    return sum(each.nbytes if isinstance(each, memoryview) else len(each) for each in parts)
 
 
 def _too_large(size: int, stream: Stream) -> OptionError:

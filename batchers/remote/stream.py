@@ -16,7 +16,7 @@ from typing import Any
 from . import arena
 from .arena import Arena, PeerArena
 from .codecs import from_json, to_json
-from .frames import FREED, HELLO, Buffer, Frame, FrameError, FrameReader, Part, encode
+from .frames import FREED, HELLO, Buffer, Frame, FrameError, FrameReader, Part, encode, size_of
 
 VERSION = 1
 
@@ -66,10 +66,10 @@ class Stream:
 
     def send(self, kind: int, parts: Sequence[Buffer]) -> None:
         """Append a frame to what will be sent by `flush`."""
-        place = (lambda _: -1) if self._arena is None or not self._knows_peer else self._arena.place
-        for each in encode(kind, parts, place):
-            self._unsent.append(each)
-            self.unsent_bytes += each.nbytes if isinstance(each, memoryview) else len(each)
+        place = None if self._arena is None or not self._knows_peer else self._arena.place
+        buffers = encode(kind, parts, place)
+        self._unsent.extend(buffers)
+        self.unsent_bytes += size_of(buffers)
 
     def flush(self) -> bool:
         """Send what the socket takes now, and return True if nothing is left. Raises OSError."""
@@ -78,16 +78,21 @@ class Stream:
             self.send(FREED, (to_json(offsets),))
         unsent = self._unsent
         while unsent:
-            buffers: list[Buffer] = list(islice(unsent, _MOST_BUFFERS))
             if self.unsent_bytes <= _JOINED:
-                buffers = [b"".join(unsent)]
+                joined = b"".join(unsent)
                 unsent.clear()
-                unsent.append(buffers[0])
+                unsent.append(joined)
+                buffers: list[Buffer] = [joined]
+            else:
+                buffers = list(islice(unsent, _MOST_BUFFERS))
             try:
                 sent = self._send(buffers)
             except BlockingIOError:
                 return False
             self.unsent_bytes -= sent
+            if not self.unsent_bytes:
+                unsent.clear()
+                break
             while sent:
                 first = memoryview(unsent.popleft()).cast("B")
                 if len(first) > sent:

@@ -29,8 +29,10 @@ from batchers import (
     Window,
     create_batcher,
 )
+from batchers.core.group_queue import Request
 from batchers.remote import addresses, connect, serve
 from batchers.remote.codecs import from_json, to_json
+from batchers.remote.columns import pack_calls, pack_outcomes, unpack_calls
 from batchers.remote.frames import CALLS, HELLO, OUTCOMES, FrameReader, encode
 from batchers.remote.stream import Stream
 from tests.remote.functions import echo, plus_one
@@ -64,14 +66,24 @@ class Peer:
             for frame in self.stream.receive():
                 if frame.kind == HELLO:
                     self.stream.meet(frame)
-                self.seen.append((frame.kind, [from_json(part.data) for part in frame.parts]))
+                about, *rest = [part.data for part in frame.parts]
+                columns = unpack_calls(about) if frame.kind == CALLS else from_json(about)
+                self.seen.append((frame.kind, [columns, *map(from_json, rest)]))
             for place, (found, values) in enumerate(self.seen):
                 if found == kind:
                     del self.seen[place]
                     return values
 
-    def send(self, kind: int, *values: Any) -> None:
-        self.stream.send(kind, [to_json(value) for value in values])
+    def send_calls(self, numbers: list[int], *values: Any) -> None:
+        requests: list[Request[Any]] = [Request(None) for _ in numbers]
+        for request, number in zip(requests, numbers, strict=True):
+            request.number = number
+        about = pack_calls(requests, None, 0.0, with_costs=False)
+        self.stream.send(CALLS, [about, *(to_json(value) for value in values)])
+        self.stream.flush()
+
+    def send_results(self, numbers: list[int], *results: Any) -> None:
+        self.stream.send(OUTCOMES, [pack_outcomes(numbers, [], healthy=True), to_json(results)])
         self.stream.flush()
 
     def close(self) -> None:
@@ -120,8 +132,8 @@ async def test_late_answers_are_dropped(by_hand: ByHand) -> None:
         await late
     next_one = asyncio.create_task(client.process("next"))
     (next_numbers, *_), items = await asyncio.to_thread(peer.expect, CALLS)
-    peer.send(OUTCOMES, [numbers, [], True], ["of the late one"])
-    peer.send(OUTCOMES, [next_numbers, [], True], ["of the next one"])
+    peer.send_results(numbers, "of the late one")
+    peer.send_results(next_numbers, "of the next one")
 
     assert items == ["next"]
     assert await next_one == "of the next one"
@@ -144,7 +156,7 @@ async def test_nothing_is_sent_again(by_hand: ByHand) -> None:
     await until(lambda: client.healthy)
     call = asyncio.create_task(client.process("new"))
     (new_numbers, *_), items = await asyncio.to_thread(again.expect, CALLS)
-    again.send(OUTCOMES, [new_numbers, [], True], ["answer"])
+    again.send_results(new_numbers, "answer")
 
     assert items == ["new"]
     assert new_numbers[0] > numbers[0]
@@ -221,7 +233,7 @@ def _read_to_end(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "parts"),
-    [([1, 1], 2), ([2, 1], 2), ([1, 2, 3], 2), (["1", "2"], 2), ([0, 1], 2), ([1, 2], 1)],
+    [([1, 1], 2), ([2, 1], 2), ([1, 2, 3], 2), ([0, 1], 2), ([1, 2], 1)],
 )
 async def test_numbers_are_never_used_twice(folder: Path, numbers: list[Any], parts: int) -> None:
     """A client that sends a number again, or not as many as items, is disconnected."""
@@ -230,8 +242,7 @@ async def test_numbers_are_never_used_twice(folder: Path, numbers: list[Any], pa
         raw.connect(server.path)
         peer = Peer(raw)
         peer.greet()
-        values = [[numbers, None, None, None, None, None], ["a", "b"]][:parts]
-        peer.send(CALLS, *values)
+        peer.send_calls(numbers, *([["a", "b"]] * (parts - 1)))
         with pytest.raises((EOFError, ConnectionResetError)):
             await asyncio.to_thread(peer.expect, 99)
         peer.close()
@@ -314,7 +325,7 @@ async def test_a_slow_reader_stops_nobody_else(folder: Path) -> None:
         peer = Stream(raw, 1_000_000, 0)
         peer.greet({})
         for number in range(1, 100_000):
-            peer.send(CALLS, [to_json([[number], None, None, None, None, None]), b"[0]"])
+            peer.send(CALLS, [struct.pack("<IIQ", 1, 0, number), b"[0]"])
             if not peer.flush():
                 break  # the server does not read any more
         else:

@@ -14,8 +14,8 @@ import pytest
 
 from batchers import BatcherError, RemoteError, create_batcher
 from batchers.remote import arena, connect, serve
-from batchers.remote.arena import LARGE, Arena, PeerArena
-from batchers.remote.frames import FrameError
+from batchers.remote.arena import Arena, PeerArena
+from batchers.remote.frames import LARGE, FrameError
 from tests.remote.functions import echo
 
 needs_arena = pytest.mark.skipif(not arena.AVAILABLE, reason="shared memory without a name is a feature of Linux")
