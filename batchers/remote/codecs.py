@@ -99,7 +99,10 @@ class BytesCodec:
 
     def encode(self, values: list[Any]) -> Sequence[Buffer]:
         """Return the sizes, and all values in a row."""
-        return array("Q", [len(value) for value in values]).tobytes(), b"".join(values)
+        sizes = array("Q", [len(value) for value in values]).tobytes()
+        if len(values) == 1 and type(values[0]) is bytes:
+            return sizes, values[0]  # without a copy
+        return sizes, b"".join(values)
 
     def decode(self, parts: Sequence[Part], count: int) -> list[Any]:
         """Return the values as bytes."""
@@ -136,7 +139,9 @@ class ArraysCodec:
         self._key = secrets.token_hex(8)
 
     def encode(self, values: list[Any]) -> Sequence[Buffer]:
-        """Return the JSON, and one part for each array."""
+        """Return the JSON, and one part for each array; one for all, if they are arrays of one kind and shape."""
+        if (alike := self._alike(values)) is not None:
+            return alike
         buffers: list[Buffer] = []
 
         def store(value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any type
@@ -148,6 +153,19 @@ class ArraysCodec:
             msg = f"{len(buffers)} arrays in one call; a call may have {MOST_PARTS - 3}"
             raise OptionError(msg)
         return self._key.encode(), text, *buffers
+
+    def _alike(self, values: list[Any]) -> Sequence[Buffer] | None:
+        """Return the parts for arrays of one kind and shape, in much less time; None for other values."""
+        numpy = self._numpy
+        first: Any = values[0] if values else None
+        if type(first) is not numpy.ndarray or first.dtype.kind not in "biufc" or not first.size:
+            return None
+        dtype, shape = first.dtype, first.shape
+        for value in values:
+            if type(value) is not numpy.ndarray or value.dtype != dtype or value.shape != shape:
+                return None
+        data = numpy.ascontiguousarray(first) if len(values) == 1 else numpy.stack(values)
+        return b"", to_json([dtype.str, shape]), memoryview(data).cast("B")
 
     def _stored(self, value: Any, buffers: list[Buffer]) -> list[Any]:  # noqa: ANN401 - of any type
         if isinstance(value, bytes | bytearray | memoryview):
@@ -169,6 +187,9 @@ class ArraysCodec:
             msg = "no values"
             raise FrameError(msg)
         key = str(parts[0].data, "ascii")
+        if not key:
+            dtype, shape = from_json(parts[1].data)
+            return list(self._loaded(parts[2], dtype, [count, *shape]))
 
         def load(pairs: list[tuple[str, Any]]) -> Any:  # noqa: ANN401 - of any type
             if len(pairs) == 1 and pairs[0][0] == key:

@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple, TypeAlias
 
-HELLO, CALLS, OUTCOMES, WITHDRAWN, FORCED, FREED, QUESTION, ANSWER = range(1, 9)
+HELLO, FREED, CALLS, OUTCOMES, WITHDRAWN, FORCED, QUESTION, ANSWER = range(1, 9)
 """The kinds of frames.
 
 HELLO
     Of both ends, first: version, codec and limits, as JSON.
+FREED
+    Of both: offsets in the arena of the receiver that the sender does not read any more, as JSON.
 CALLS
-    Of the client: numbers, seconds left and the like as JSON, then the items.
+    Of the client: numbers, seconds left and the like (see `columns`), then the items.
 OUTCOMES
-    Of the server: numbers and errors as JSON, then the results.
+    Of the server: numbers and errors (see `columns`), then the results.
 WITHDRAWN
     Of the client: the numbers of calls whose callers have left, as JSON.
 FORCED
     Of the client: it stops by force, and those of its calls that still wait in the queue fail.
-FREED
-    Of both: offsets in the arena of the receiver that the sender does not read any more, as JSON.
 QUESTION, ANSWER
     Of the client and of the server: a report, or a change of limits.
 """
