@@ -40,8 +40,10 @@ from .micro import plan as micro_plan
 from .micro.run import MicroResult
 from .micro.run import measure as measure_micro
 from .peers import plan as peers_plan
+from .peers import replicas
 from .peers.http import ServerResult
 from .peers.http import measure as measure_server
+from .peers.replicas import ReplicaResult
 from .policies import plan as policies_plan
 from .policies.closed_loop import LoopResult
 from .policies.closed_loop import measure as measure_loop
@@ -103,6 +105,16 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
             _is_whole("server", visit.server),
         )
         for name, visit in peers_plan.visits(scale).items()
+    ]
+    peers += [
+        Measurement(
+            name,
+            ReplicaResult,
+            replicas.SECONDS,
+            partial(replicas.measure, variant),
+            _is_whole("variant", variant),
+        )
+        for name, variant in replicas.names(scale).items()
     ]
     simulated = [
         Measurement(name, SimulatedResult, SIMULATION, partial(measure_case, case), _is_whole("case", case))

@@ -66,10 +66,10 @@ def _ours(backend: str, path: str = "/optimized_predict", processes: int = 1, **
     )
 
 
-def _front_ends(backend: str, count: int, **settings: str) -> Server:
+def _front_ends(backend: str, count: int) -> Server:
     command = [sys.executable, "-m", "batchers.serving", "--workers", str(count), "--no-access-log"]
     command += ["--host", "127.0.0.1", "--port", "PORT", "--log-level", "warning", "--path", "/optimized_predict"]
-    environment = {"BATCHER_BACKEND": backend, "BATCHER_MODEL": "server.workers:ExampleModel", **settings}
+    environment = {"BATCHER_BACKEND": backend, "BATCHER_MODEL": "server.workers:ExampleModel"}
     return Server(command=command, path="/optimized_predict", environment=environment)
 
 
@@ -110,8 +110,6 @@ SERVERS = {
     "mosec, 2 processes": _mosec(2),
     "batchers, asyncio, 1 front end": _front_ends("asyncio", 1),
     "batchers, asyncio, 2 front ends": _front_ends("asyncio", 2),
-    "batchers, asyncio, 2 front ends, adaptive": _front_ends("asyncio", 2, BATCHER_POLICY="adaptive"),
-    "batchers, threading, 2 front ends": _front_ends("threading", 2),
     "mosec, 3 processes": _mosec(3),
     "async-batcher": Server(command=_peer("with_async_batcher")),
     "batchers, in async-batcher's route": Server(command=_peer("with_batchers")),

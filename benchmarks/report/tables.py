@@ -17,6 +17,7 @@ from . import (
     peer_tables,
     policy_tables,
     rate_tables,
+    replica_table,
     sentences,
     start_table,
 )
@@ -62,6 +63,7 @@ TABLES: dict[str, Callable[[Scale], str]] = {
     "micro-deadlines": partial(micro_tables.flat_table, group="deadlines", title="deadlines", base=1),
     "micro-batch-size": partial(micro_tables.flat_table, group="batch-size", title="batch size", base=16),
     "servers": peer_tables.server_table,
+    "ray": replica_table.replica_table,
     "requests": peer_tables.cost_table,
     "policies-lines": policy_tables.lines_table,
     "policies-open": policy_tables.open_table,
