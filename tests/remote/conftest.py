@@ -13,7 +13,7 @@ import pytest
 from batchers import Batcher, create_batcher
 from batchers.remote import BatcherServer, connect, serve
 from tests.conftest import LOOPS
-from tests.support.gate import Gate
+from tests.support.gate import Flavour, Gate
 from tests.support.leaks import check_quiet
 
 
@@ -38,6 +38,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 def backend(anyio_backend: Any) -> str:
     """Give the backend of the served batcher."""
     return next(backend for loop, backend in PAIRS.values() if loop is anyio_backend)
+
+
+@pytest.fixture
+def flavour(backend: str) -> Flavour:
+    """Give the kind of batch function: each once, because the client does not know it."""
+    return "sync" if backend == "threading" else "async"
 
 
 @pytest.fixture
