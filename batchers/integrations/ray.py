@@ -195,10 +195,12 @@ class Batch(Generic[T, S]):
         """Return the handler of an object, made at the first access."""
         if obj is None:
             return self
-        found: Handler[T, S] | None = vars(obj).get(self._key)
-        if found is None:
-            new: Handler[T, S] = Handler(self.__wrapped__.__get__(obj, owner), dict(self._options), self._size)
-            found = vars(obj).setdefault(self._key, new)
+        kept: dict[str, Any] = vars(obj)
+        if self._key not in kept:
+            kept.setdefault(
+                self._key, Handler(self.__wrapped__.__get__(obj, owner), dict(self._options), self._size)
+            )
+        found: Handler[T, S] = kept[self._key]
         return found
 
     def _of_function(self) -> Handler[T, S]:
@@ -342,9 +344,8 @@ class _Metrics:
             boundaries=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
             tag_keys=tags,
         )
-        self._items = metrics.Counter(
-            "batcher_items", description="Items by their outcome.", tag_keys=("batcher", "outcome")
-        )
+        both: Any = ("batcher", "outcome")  # Ray's annotation says one
+        self._items = metrics.Counter("batcher_items", description="Items by their outcome.", tag_keys=both)
         self._counted: dict[str, int] = {}
 
     def update(self, stats: BatcherStats, size: int) -> None:
