@@ -32,7 +32,9 @@ from benchmarks.load.run import BOUNDS, Cell, LoadResult, Second, Summary, perce
 from benchmarks.micro import plan as micro_plan
 from benchmarks.micro.run import Group, MicroResult
 from benchmarks.peers import plan as peers_plan
+from benchmarks.peers import replicas
 from benchmarks.peers.http import CONNECTIONS, Loaded, ServerResult
+from benchmarks.peers.replicas import ReplicaLoad, ReplicaResult
 from benchmarks.policies.simulated import SimulatedResult
 from benchmarks.report import fault_tables, load_tables, plots, tables
 from benchmarks.report.sentences import MISSING
@@ -130,6 +132,10 @@ def everything() -> None:
             failed="it is not installed" if gone else "",
         )
         results.write(Result(name=name, scale="full", environment=HERE, measured=served))
+    busy = ReplicaLoad(callers=8, rate=9.0, p99=0.1, mean_batch=2.0, wrong=0, no_outcome=0, cancelled=1, failed=0)
+    for name, variant in replicas.names("full").items():
+        in_ray = ReplicaResult(variant=variant, loads=[busy])
+        results.write(Result(name=name, scale="full", environment=HERE, measured=in_ray))
     for name, fault in faults_plan.faults("full").items():
         gone = fault.subject == "batched"
         promised = faults_plan.SCENARIOS[fault.scenario].promised
@@ -264,11 +270,16 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
         others.append(server)
         return ServerResult(server=server, loads=[], resident_bytes=0, failed="")
 
+    def measure_replica(variant: str) -> ReplicaResult:
+        others.append(variant)
+        return ReplicaResult(variant=variant, loads=[])
+
     def measure_fault(fault: Fault) -> FaultResult:
         others.append(fault)
         return FaultResult(fault=fault, figures={})
 
     monkeypatch.setattr(faults_plan, "measure", measure_fault)
+    monkeypatch.setattr(replicas, "measure", measure_replica)
     monkeypatch.setattr(command, "measure_load", measure)
     monkeypatch.setattr(command, "measure_rate", measure_rate)
     monkeypatch.setattr(command, "measure_micro", measure_micro)
@@ -291,7 +302,7 @@ def test_a_run_goes_on_where_it_was(elsewhere: Path, monkeypatch: pytest.MonkeyP
     assert command.main(["quick", "--again", "--only", "original/"]) == 0
     assert len(measured) == 3
     assert command.main(["peers"]) == 0
-    assert len(others) == len(peers_plan.visits("full"))
+    assert len(others) == len(peers_plan.visits("full")) + len(replicas.names("full"))
     measured.clear()
     assert command.main(["load", "--only", "compiled"]) == 0
     assert len(measured) == 5, "another scale is another measurement"

@@ -88,7 +88,7 @@ FIXTURES = {
     name: value
     for module in MODULES
     for name, value in vars(module).items()
-    if type(value).__name__ == "FixtureFunctionDefinition"
+    if type(value).__name__ == "FixtureFunctionDefinition" and not value._fixture_function_marker.autouse
 }
 
 FOUND = {
