@@ -143,6 +143,28 @@ def test_it_can_be_sent_to_a_replica() -> None:
     assert found.__doc__ == "Double."
 
 
+async def test_a_limit_of_ray_that_keeps_batches_small(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, at the first call."""
+
+    class Config:
+        max_ongoing_requests = 5
+
+    class Context:
+        deployment = "Model"
+        _deployment_config = Config
+
+    monkeypatch.setattr(serve, "get_replica_context", Context)
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    one = Plain()
+    one.predict.set_max_batch_size(10)
+    one.gate.open()
+    assert [await one.predict(n) for n in range(3)] == [0, 2, 4]
+    (said,) = {id(record): record.getMessage() for record in caplog.records}.values()
+    assert "max_ongoing_requests of Model is 5, so its batches never reach max_batch_size=10" in said
+
+
 @pytest.mark.parametrize(
     ("queued", "wanted"), [([0, 0], 1), ([64, 0], 1), ([65, 0], 2), ([300, 300], 5), ([0] * 9, 1)]
 )
@@ -262,6 +284,19 @@ async def test_limits_change_and_the_end_is_graceful(run: Callable[..., Any]) ->
     assert [doubled for doubled, _ in found] == [2 * n for n in range(300)]
     async with asyncio.timeout(60):
         while await handle.size.remote() != 32:
+            pass
+
+
+async def test_more_replicas_under_load(run: Callable[..., Any]) -> None:
+    """Scaling up disturbs no call, and the new replica answers, too."""
+    handle = run(num_replicas=1)
+    calls = [asyncio.ensure_future(_answer(handle, n)) for n in range(200)]
+    await asyncio.sleep(0)
+    handle = await asyncio.to_thread(run, num_replicas=2)
+    found = await asyncio.wait_for(asyncio.gather(*calls), 60)
+    assert [doubled for doubled, _ in found] == [2 * n for n in range(200)]
+    async with asyncio.timeout(60):
+        while len({pid for _, pid in await asyncio.gather(*(_answer(handle, n) for n in range(50)))}) < 2:
             pass
 
 
