@@ -86,7 +86,7 @@ class ClientConnection:
         self.calls: dict[int, _Call] = {}
         self._last_number = 0
         self._ended: list[tuple[int, Any, Exception | None]] = []
-        self._questions: set[asyncio.Task[None]] = set()
+        self._questions: dict[int, asyncio.Task[None]] = {}
         self._flushes = False
         self._reads = False
         self._writes = False
@@ -126,7 +126,7 @@ class ClientConnection:
         self._loop.remove_writer(self._stream.file)
         self._stream.close()
         self._server.forget(self)
-        for task in list(self._questions):
+        for task in list(self._questions.values()):
             task.cancel()
         calls, self.calls = self.calls, {}
         for call in calls.values():
@@ -145,6 +145,8 @@ class ClientConnection:
                 call = self.calls.pop(number, None)
                 if call is not None:
                     self._withdraw(call)
+                elif number in self._questions:
+                    self._questions[number].cancel()
         elif frame.kind == FORCED:
             for call in [each for each in self.calls.values() if _waits(each)]:
                 request: Any = call.request
@@ -153,8 +155,8 @@ class ClientConnection:
         elif frame.kind == QUESTION:
             number, name = from_json(frame.parts[0].data)
             task = self._loop.create_task(self._answer(number, name, bytes(frame.parts[1].data)))
-            self._questions.add(task)
-            task.add_done_callback(self._questions.discard)
+            self._questions[number] = task
+            task.add_done_callback(lambda _: self._questions.pop(number, None))
         else:
             msg = f"a client sends no frames of the kind {frame.kind}"
             raise FrameError(msg)
@@ -257,6 +259,8 @@ class ClientConnection:
                 body = await function(said)
             except Exception as error:  # noqa: BLE001 - of the function
                 failed = to_wire(error)
+        if len(body) > self._stream.limit - _HEADROOM:
+            failed, body = to_wire(self._too_large("an answer", len(body))), b""
         if not self._is_closed:
             self._stream.send(ANSWER, (to_json([number, failed]), body))
             self._flush_soon()
@@ -337,9 +341,13 @@ class ClientConnection:
             self._send_outcomes(ended[:middle])
             self._send_outcomes(ended[middle:])
             return
+        self._send_outcomes([(ended[0][0], None, self._too_large("a result", size))])
+
+    def _too_large(self, what: str, size: int) -> OptionError:
         limit = self._stream.limit
-        msg = f"a result of {size} bytes, and a frame may have {limit}: raise max_frame_size at both ends"
-        self._send_outcomes([(ended[0][0], None, OptionError(msg))])
+        return OptionError(
+            f"{what} of {size} bytes, and a frame may have {limit}: raise max_frame_size at both ends"
+        )
 
 
 def _columns(calls: Calls) -> list[Iterable[Any]]:

@@ -64,7 +64,7 @@ class Link:
         self.next_attempt = -inf
         self.driver: Callable[[], Calls | None] = lambda: None
         self.kept: Any = None  # the driver, while calls wait for their answers
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # the last reference to the driver may go under it, which closes
         self._named = codec
         self._codec: Any = None
         self._frame_size, self._arena_size, self._connect_timeout = max_frame_size, arena_size, connect_timeout
@@ -179,7 +179,7 @@ class Link:
 
     def abandon_in_child(self) -> None:
         """Close the descriptors in the child of a fork; the loop of the parent goes on to use its own."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         stream, self._stream, self._registered = self._stream, None, None
         if stream is not None:
             stream.close()
@@ -225,9 +225,7 @@ class Link:
         driver = self.driver()
         if driver is None or driver.home is not loop:
             return
-        self.next_attempt = min(
-            self.next_attempt, self.clock()
-        )  # the timer of a loop may be early by its resolution
+        self.next_attempt = min(self.next_attempt, self.clock())  # the timer of a loop may be a little early
         with self.lock:
             settled = self.begin(loop)
         self._deliver(settled, loop)

@@ -38,7 +38,7 @@ from batchers.drivers.futures import SharedFuture
 from batchers.drivers.loops import Loop, LoopThread, call_soon_threadsafe
 from batchers.drivers.requests import RequestFactory
 from batchers.drivers.threads import DaemonThread
-from batchers.errors import BatcherStoppedError, DeadlineExceededError, OptionError, QueueFullError
+from batchers.errors import BatcherStoppedError, DeadlineExceededError, OptionError
 from batchers.options import Changes, Options
 from batchers.stats import BatcherStats
 
@@ -47,7 +47,7 @@ from .codecs import to_json
 from .connection import LOST, Link, finalize
 from .deadlines import Deadlines
 from .policies import said
-from .sending import Question
+from .sending import Question, check_room
 
 logger = logging.getLogger("batchers")
 
@@ -106,38 +106,35 @@ class RemoteDriver(Generic[T, S]):
 
     def admit(self, requests: Sequence[Request[Any]], here: Loop | None) -> None:
         """Submit the requests of one call: all, or raise an error and submit none."""
-        if self._closed:
-            msg = "the client was stopped: connect again"
-            raise BatcherStoppedError(msg)
+        self._check_open()
         if not requests:
             return
-        link, pending = self.link, self._pending
+        link = self.link
         if link.state == LOST and self.clock() < link.next_attempt:
             raise link.unavailable()
-        if len(pending) + len(requests) > self.options.queue_limit:
-            self._refuse(len(requests))
+        check_room(len(requests), len(self._pending), self.options.queue_limit)
         try:
             if here is None or here is not self.home:
                 self._settle(here)
             for request in requests:
                 request.number = next(self._numbers)
-                pending[request.number] = request
+                self._pending[request.number] = request
             link.kept = self
             self._new.append(requests)
+            self._check_open()  # again: a stop in another thread may not have seen these requests
             if not self._flushes:
                 self._plan_flush(here)
         except BaseException:
             for request in requests:
                 self._pending.pop(getattr(request, "number", 0), None)
+            if self._closed and not self._pending:
+                self._end()
             raise
 
-    def _refuse(self, count: int) -> None:
-        limit = self.options.queue_limit
-        if count > limit:
-            msg = f"{count} items in one call, and max_pending is {limit}: split the call, or raise the limit"
-            raise OptionError(msg)
-        msg = f"{len(self._pending)} calls wait for the server already (max_pending is {limit}): retry later"
-        raise QueueFullError(msg)
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = "the client was stopped: connect again"
+            raise BatcherStoppedError(msg)
 
     def cancel(self, request: Request[Any], here: Loop | None = None) -> None:
         """Withdraw the request of a caller that leaves; do nothing if it is settled."""
@@ -149,10 +146,12 @@ class RemoteDriver(Generic[T, S]):
 
     async def ask(self, name: str, payload: bytes, timeout: float | None, here: Loop) -> Any:  # noqa: ANN401
         """Return the answer to a question."""
-        seconds = None if timeout is None else as_float(timeout)
-        deadline = inf if seconds is None else self.clock() + seconds
+        seconds = inf if timeout is None else as_float(timeout)
+        if seconds is None or seconds != seconds:  # noqa: PLR0124 - NaN
+            msg = f"timeout must be a number of seconds, not {timeout!r}"
+            raise OptionError(msg)
         future: asyncio.Future[Any] = here.create_future()
-        question = Question(name, payload, deadline, future, here)
+        question = Question(name, payload, self.clock() + seconds, future, here)
         self.admit((question,), here)
         try:
             return await future
@@ -291,7 +290,9 @@ class RemoteDriver(Generic[T, S]):
             deliver(settled, loop)
         if not self._pending:
             self.link.kept = None
-            if self._closed and not self.stopped.done():
+            if self._pending:  # meanwhile, in another thread
+                self.link.kept = self
+            elif self._closed and not self.stopped.done():
                 self._end()
 
     # Shutdown

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from batchers.core.group_queue import RUNNING, Request
 from batchers.core.outcomes import Err
 from batchers.drivers.loops import Loop
-from batchers.errors import BatcherError, OptionError
+from batchers.errors import BatcherError, OptionError, QueueFullError
 
 from .codecs import Codec, not_encoded, to_json
 from .columns import pack_calls
@@ -33,6 +33,16 @@ class Question(Request[Any]):
         self.name = name
 
 
+def check_room(count: int, pending: int, limit: int) -> None:
+    """Raise QueueFullError if so many calls are too many now, and OptionError if they always are."""
+    if count > limit:
+        msg = f"{count} items in one call, and max_pending is {limit}: split the call, or raise the limit"
+        raise OptionError(msg)
+    if pending + count > limit:
+        msg = f"{pending} calls wait for the server already (max_pending is {limit}): retry later"
+        raise QueueFullError(msg)
+
+
 def send_calls(
     calls: Sequence[Sequence[Request[Any]]], codec: Codec, stream: Stream, now: float, *, with_costs: bool
 ) -> Settled:
@@ -46,6 +56,9 @@ def send_calls(
             _send(call, [len(call)], codec, stream, now, with_costs, failed)
         elif type(call[0]) is Question:
             question: Any = call[0]
+            if len(question.item) > stream.limit - HEADROOM:
+                failed.append((question, Err(_too_large(len(question.item), stream))))
+                continue
             stream.send(QUESTION, (to_json([question.number, question.name]), question.item))
             question.state = RUNNING
     return failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import socket
 import stat
@@ -491,6 +492,100 @@ async def test_questions_and_changes(folder: Path) -> None:
         assert "'mine' connected, 0 pending" in client.dump()
         await client.stop()
     batcher.close()
+
+
+async def test_questions_that_are_withdrawn_or_too_large(folder: Path) -> None:
+    """The server stops to answer the first kind; the second fails alone, in either direction."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: bytes) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b""
+
+    async def grow(payload: bytes) -> bytes:
+        return payload * 300_000
+
+    batcher = create_batcher("asyncio", echo)
+    async with serve(
+        batcher, folder / "s.sock", max_frame_size=200_000, answers={"wait": wait, "grow": grow}
+    ) as server:
+        client = connect(server.path)
+        asking = asyncio.create_task(client.ask("wait"))
+        await begun.wait()
+        asking.cancel()
+        await ended.wait()
+        for payload in (b"x", b"x" * 300_000):
+            with pytest.raises(OptionError, match="raise max_frame_size"):
+                await client.ask("grow", payload)
+        for timeout in ("soon", float("nan")):
+            with pytest.raises(OptionError, match="a number of seconds"):
+                await client.ask("grow", timeout=timeout)  # type: ignore[arg-type]
+        with pytest.raises(DeadlineExceededError):
+            await client.ask("wait", timeout=0.0)
+        assert await client.process(1) == 1
+        await client.stop()
+    await batcher.stop()
+
+
+@pytest.mark.race
+def test_submit_races_with_close(folder: Path, threads_switch_always: None) -> None:
+    """Each call is answered or refused; none hangs, and the client ends."""
+    batcher = create_batcher("threading", echo)
+    with serve(batcher, folder / "s.sock") as server:
+        for _ in range(20):
+            client = connect(server.path)
+            barrier = threading.Barrier(4)
+            results: list[Any] = []
+
+            def rush(client: Any = client, barrier: Any = barrier, results: list[Any] = results) -> None:
+                barrier.wait()
+                for n in range(10):
+                    try:
+                        results.append(client.submit(n))
+                    except BatcherStoppedError as error:
+                        results.append(error)
+
+            threads = [threading.Thread(target=rush) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            barrier.wait()
+            client.close()
+            for thread in threads:
+                thread.join()
+            assert len(results) == 30
+            assert all(isinstance(each, BatcherStoppedError) or each.exception(5) is None for each in results)
+    batcher.close()
+
+
+def test_a_call_that_comes_while_the_client_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has passed the first look, and the end has not seen it: it is refused, and the client has ended."""
+    client = connect(folder / "nobody.sock")
+    driver: Any = vars(client)["_Batcher__batchers_driver"]
+    settle = driver._settle
+
+    def settle_and_stop(here: Any) -> None:
+        settle(here)
+        client.close()
+
+    monkeypatch.setattr(type(driver), "_settle", lambda _, here: settle_and_stop(here))
+    with pytest.raises(BatcherStoppedError):
+        client.submit(1)
+    assert driver.stopped.done()
+
+
+def test_the_last_reference_goes_under_the_lock(folder: Path) -> None:
+    """As in a callback of the loop, while another thread drops the client: its end does not wait for itself."""
+    client = connect(folder / "nobody.sock")
+    link = vars(client)["_Batcher__batchers_driver"].link
+    with link.lock:
+        del client
+        gc.collect()
+        assert link.driver() is None
+        assert link._is_closed
 
 
 def test_after_a_fork(folder: Path) -> None:
