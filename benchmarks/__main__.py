@@ -56,12 +56,16 @@ from .scale import Scale
 from .start import run as start
 from .start.run import StartResult
 from .theory import command as simulation
+from .theory import processes
 
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
 
 SIMULATION = 15.0
 """Seconds for one simulated case with all policies, for the estimate."""
+
+SIMULATIONS = {"simulate": simulation.run, "front-ends": processes.run}
+"""What nothing is measured for."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     scale: Scale = "quick" if options.quick or options.what == "quick" else "full"
     if options.what == "cell":
         return _measure_cell(options, console)
-    if options.what == "simulate":
+    if options.what in SIMULATIONS:
         return _simulate(options, console)
     status = 0
     if options.what != "report":
@@ -203,8 +207,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _simulate(options: argparse.Namespace, console: Console) -> int:
     try:
-        print(simulation.run(options))  # noqa: T201 - its result
-    except simulation.SimulationError as error:
+        print(SIMULATIONS[options.what](options))  # noqa: T201 - its result
+    except (simulation.SimulationError, processes.NotPositiveError) as error:
         console.print(f"error: {error}", markup=False)
         return 2
     return 0

@@ -7,6 +7,7 @@ from typing import get_args
 
 from .load.run import Backend, ModelCall, Ramp, Route
 from .theory import command as simulation
+from .theory import processes
 
 PARTS = {
     "load": "Locust's users, as in the reports of async-batcher",
@@ -53,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     example = "simulate --policy window:0.01 --source clients:64"
     text = "one case in simulated time, beside what theory says; prints JSON, with its units"
     simulation.add_options(_command(commands, "simulate", text, example))
+    text = "several front ends and one process with the model, in simulated time; prints JSON"
+    processes.add_options(_command(commands, "front-ends", text, "front-ends --front-ends 2 --cores 16"))
     return found
 
 
