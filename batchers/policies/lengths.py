@@ -57,8 +57,11 @@ def class_of(length: float) -> int:
 
 
 def longest_of(number: int) -> float:
-    """Return the length that all items of a class are below, at most 4.5 % above the longest of them."""
-    return 0.0 if number == NO_LENGTH else float(2.0 ** ((number + 1) / CLASSES))
+    """Return the length that all items of a class are below, at most 4.5 % above the longest of them.
+
+    It is 0.0 for `NO_LENGTH`, because the power is below the smallest float.
+    """
+    return float(2.0 ** ((number + 1) / CLASSES))
 
 
 class LengthModel:
@@ -99,8 +102,9 @@ class LengthModel:
         self._seen += 1
         if self._seen <= SKIPPED or seconds <= 0:
             return
-        if self.known:
-            self._judge(seconds / self.predict(size, longest) - 1)
+        predicted = self.predict(size, longest)
+        if self.known and predicted > 0:  # it is 0 for items of length 0, as long as only lengths seem to matter
+            self._judge(seconds / predicted - 1)
         one, each, padded = 1 / seconds, size / seconds, size * longest / seconds
         found = (one * one, one * each, one * padded, each * each, each * padded, padded * padded)
         self._moments = [KEPT * old + new for old, new in zip(self._moments, found, strict=True)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from math import inf
 
-from batchers.core.group_queue import MIN_TOMBSTONES, QUEUED, SETTLED, GroupQueue, Request
+import pytest
+
+from batchers.core.group_queue import MIN_TOMBSTONES, QUEUED, SETTLED, GroupQueue, Request, fitting
 
 
 def add(queue: GroupQueue[int], request: Request[int], number: int) -> bool:
@@ -135,4 +137,45 @@ def test_priorities_are_forgotten_with_their_last_item() -> None:
     queue = queue_of(requests)
 
     assert take(queue) == requests[::-1]
+    assert list(queue.levels) == [0]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes", "size"),
+    [
+        (3, (4, 8), 3),  # fewer than the smallest
+        (4, (4, 8), 4),
+        (5, (4, 8), 5),  # more than half of the next
+        (5, (4, 10), 4),
+        (5, (4, 11), 4),
+        (6, (4, 11), 6),
+        (9, (4, 8), 8),
+        (100, (4, 8), 8),
+        (8, (4, 8, 16), 8),
+        (3, (1, 2, 8), 2),
+        (5, (), 5),
+    ],
+)
+def test_sizes_for_which_a_model_is_compiled(count: int, sizes: tuple[int, ...], size: int) -> None:
+    """The largest one; or all, to be padded, where that wastes less than half."""
+    assert fitting(count, sizes) == size
+
+
+def test_a_batch_of_a_compiled_size() -> None:
+    """The rest waits."""
+    requests = [Request(n) for n in range(5)]
+    queue = queue_of(requests, 32)
+    queue.sizes = (4, 16)
+    assert take(queue) == requests[:4]
+    assert queue.size == 1
+
+
+def test_the_last_of_several_priorities_is_the_only_one_again() -> None:
+    """Then the heaps of priorities are not needed; with two they are."""
+    requests = [Request(n, priority=n) for n in range(2)]
+    queue = queue_of(requests, 1)
+    assert queue.only is None
+    assert take(queue) == requests[1:]
+    assert queue.only is requests[0].level
+    assert take(queue) == requests[:1]
     assert list(queue.levels) == [0]

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchers.core.decisions import Run
-from batchers.core.group_queue import QUEUED, SETTLED, GroupQueue, Request
-from batchers.core.length_queue import LengthLevel, LengthQueue
+from batchers.core.group_queue import MIN_TOMBSTONES, QUEUED, RUNNING, SETTLED, GroupQueue, Request
+from batchers.core.length_queue import LengthLevel, LengthQueue, _nearest_first, _Next
 from batchers.core.machine import Core
 from batchers.options import Options
 from batchers.policies.lengths import LengthModel, class_of
@@ -86,6 +86,7 @@ def test_what_every_batch_keeps(data: st.DataObject) -> None:
             assert len(taken) * longest <= most_cost
             assert longest == max(request.cost for request in taken if request.priority == head.priority)
             assert len({request.number for request in taken}) == len(taken)
+            assert all(request.state == RUNNING for request in taken)
             assert all(request in waiting for request in taken)
             left = [request for request in waiting if request not in taken]
             assert not (queue.by_length and not left)
@@ -163,3 +164,148 @@ def test_order_of_classes() -> None:
     classes = [class_of(length) for length in lengths]
     assert classes == sorted(classes)
     assert bisect_left(classes, class_of(2)) == 6
+
+
+def waiting(
+    lengths: list[float], most: int = 32, most_cost: float = inf
+) -> tuple[LengthQueue[int], list[Request[int]]]:
+    """Return a queue in which items of these lengths wait, and their requests."""
+    queue: LengthQueue[int] = LengthQueue("group", "owner", most, most_cost, model_of(None))
+    requests = [request_of(queue, number, length) for number, length in enumerate(lengths, 1)]
+    for request in requests:
+        queue.add(request)
+    return queue, requests
+
+
+def leave(queue: LengthQueue[int], requests: list[Request[int]]) -> None:
+    for request in requests:
+        request.state = SETTLED
+        queue.remove(request)
+
+
+def level_of(request: Request[int]) -> LengthLevel[int]:
+    assert isinstance(request.level, LengthLevel)
+    return request.level
+
+
+def taken_from(queue: LengthQueue[int]) -> list[float]:
+    """Return the lengths of the next batch."""
+    taken: list[Request[int]] = []
+    queue.take(taken)
+    return [request.cost for request in taken]
+
+
+def test_a_queue_says_whose_it_is() -> None:
+    """As other queues do."""
+    queue, _ = waiting([])
+    assert (queue.group, queue.owner, queue.most) == ("group", "owner", 32)
+
+
+def test_tombstones_of_a_class() -> None:
+    """The first ones go at once, the others when they are first, or with a batch."""
+    queue, requests = waiting([5.0] * 6)
+    level = level_of(requests[0])
+    mine = level.by_class[class_of(5.0)]
+    leave(queue, requests[:1])
+    assert (len(mine), level.stale) == (5, 0)
+    leave(queue, requests[2:4])
+    assert (len(mine), level.stale) == (5, 2)
+    leave(queue, requests[1:2])
+    assert (len(mine), level.stale) == (2, 0)
+    leave(queue, requests[5:])
+    assert (len(mine), level.stale) == (2, 1)
+    assert taken_from(queue) == [5.0]
+    assert level.by_class == {}
+    assert level.stale == 0
+
+
+def test_tombstones_on_the_way_of_a_batch() -> None:
+    """Taken out of their class with it."""
+    queue, requests = waiting([5.0] * 7, most=2)
+    level = level_of(requests[0])
+    leave(queue, [requests[1], requests[2], requests[5]])
+    assert level.stale == 3
+    assert taken_from(queue) == [5.0, 5.0]
+    assert (level.stale, list(level.by_class[class_of(5.0)])) == (1, requests[4:])
+
+
+@pytest.mark.parametrize(("others", "stale"), [(MIN_TOMBSTONES - 1, 0), (MIN_TOMBSTONES, MIN_TOMBSTONES + 1)])
+def test_many_tombstones_of_classes(others: int, stale: int) -> None:
+    """They go all together when they are more than a few, and more than what waits."""
+    queue, requests = waiting([5.0] * (MIN_TOMBSTONES + 2) + [90.0] * others)
+    level = level_of(requests[0])
+    leave(queue, requests[1 : MIN_TOMBSTONES + 1])
+    assert level.stale == MIN_TOMBSTONES
+    leave(queue, requests[MIN_TOMBSTONES + 1 : MIN_TOMBSTONES + 2])
+    assert level.stale == stale
+    assert len(level.by_class[class_of(5.0)]) == 1 + stale
+    check(queue, [each for each in requests if each.state == QUEUED])
+
+
+def test_few_tombstones_of_classes_stay() -> None:
+    """Also where they are the majority."""
+    queue, requests = waiting([5.0] * MIN_TOMBSTONES)
+    leave(queue, requests[1:-1])
+    assert level_of(requests[0]).stale == MIN_TOMBSTONES - 2
+    assert len(level_of(requests[0]).by_class[class_of(5.0)]) == MIN_TOMBSTONES
+
+
+@pytest.mark.parametrize("most_cost", [inf, 20.0, 19.9])
+@pytest.mark.parametrize("length", [0.0, 1.0, 5.0, 6.66, 6.67, 8.0, 10.0, 10.1])
+@pytest.mark.parametrize("longest", [0.0, 6.0, 6.65])
+@pytest.mark.parametrize("limit", [inf, 8.0])
+def test_whether_an_item_fits(most_cost: float, length: float, longest: float, limit: float) -> None:
+    """All items, as long as the longest, within the limit; none longer than another limit."""
+    taken = [Request(0, cost=longest)] * (2 if longest else 1)
+    batch: _Next[int] = _Next(taken, 9, most_cost)
+    batch.longest, batch.limit = longest, limit
+    fits = (len(taken) + 1) * max(longest, length) <= most_cost and length <= max(limit, longest)
+    assert batch.fits(length) is fits
+    assert batch.longest == (max(length, longest) if fits else longest)
+
+
+def test_two_items_fill_the_cost_exactly() -> None:
+    """Then a third one does not fit, however short."""
+    batch: _Next[int] = _Next([Request(0, cost=10.0)], 9, 20.0)
+    batch.longest = 10.0
+    assert batch.fits(10.0)
+    batch.taken.append(Request(1, cost=10.0))
+    assert not batch.fits(0.0)
+
+
+def test_a_lower_priority_does_not_overtake() -> None:
+    """Where one of the head's level does not fit, and all are of one class, none after it goes."""
+    queue, _ = waiting([10.0, 10.2], most_cost=20.1)
+    assert class_of(10.0) == class_of(10.2) == class_of(9.95)
+    queue.add(request_of(queue, 3, 9.95, -1))
+    assert taken_from(queue) == [10.0]
+
+
+def test_the_order_of_classes_in_a_batch() -> None:
+    """First that of the head, then shorter ones, the longest of them first, then longer ones."""
+    numbers = [1, 3, 5, 7, 9, 11, 13]
+    assert _nearest_first(numbers, 7, 3, 11) == [7, 5, 3, 9, 11]
+    assert _nearest_first(numbers, 6, -inf, inf) == [5, 3, 1, 7, 9, 11, 13]
+    assert _nearest_first(numbers, 1, 3, 5) == [3, 5]
+    assert _nearest_first(numbers, 13, 3, 5) == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes", "most", "size"),
+    [
+        ([8.0] * 9, (4, 8, 32), 32, 8),  # the largest size up to 9
+        ([8.0] * 9, (4, 8, 16), 32, 9),  # more than half of 16
+        ([8.0] * 3 + [100.0] * 9, (2, 4), 32, 3),  # only those that share the batch are counted
+        ([8.0] * 3 + [100.0] * 9, (2, 8), 32, 2),
+        ([8.0] * 9, (2, 4), 3, 3),
+        ([8.0, 4.0, 16.0], (1, 8), 32, 1),  # 4 and 8 are counted, 16 is not
+        ([8.0, 4.0, 7.0, 16.0], (1, 2, 16), 32, 2),
+    ],
+)
+def test_sizes_for_which_a_model_is_compiled(
+    lengths: list[float], sizes: tuple[int, ...], most: int, size: int
+) -> None:
+    """As many as one of them has; the rest waits."""
+    queue, _ = waiting(lengths, most=most)
+    queue.sizes = sizes
+    assert len(taken_from(queue)) == size
