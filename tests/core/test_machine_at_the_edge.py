@@ -1,0 +1,319 @@
+"""What events of the core leave behind, one at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+import pytest
+
+from batchers import BatcherError, BatchTimeoutError, QueueFullError
+from batchers.core.decisions import Batch, Expire, Run
+from batchers.core.group_queue import SETTLED, Request
+from batchers.core.groups import Groups
+from batchers.core.indexed_heap import IndexedHeap
+from batchers.core.machine import Core
+from batchers.core.outcomes import Err, Failed, judge
+from batchers.core.refusals import STALLED_LIMIT
+from batchers.errors import BatchResultError
+from batchers.options import Options
+from batchers.policies.base import Rule
+from batchers.policies.greedy import Greedy
+
+
+def running(core: Core[Any, Any], now: float = 0.0) -> Batch[Any]:
+    """Return the batch that goes now; the driver has it."""
+    decision = core.decide(now)
+    assert isinstance(decision, Run)
+    decision.batch.begun = True
+    return decision.batch
+
+
+def test_a_batch_that_is_new() -> None:
+    """Nothing has happened to it."""
+    batch: Batch[int] = Batch([], 1.0)
+    assert (batch.abandoned, batch.failed, batch.begun, batch.interrupted, batch.cancelled) == (False,) * 5
+    assert all(type(value) is bool for value in (batch.abandoned, batch.failed))
+
+
+def test_an_offer_of_several_ends() -> None:
+    """The core is consistent then."""
+    core: Core[int, int] = Core(Options())
+    core.offer([Request(0), Request(1)], 0.0)
+    assert core.inconsistent is False
+
+
+def test_a_batch_ends_while_another_one_is_deserted() -> None:
+    """The decision on the other one is still to come."""
+    core: Core[int, int] = Core(Options(max_batch_size=1, concurrency=2, cancel_abandoned=True))
+    requests = [Request(0), Request(1)]
+    core.offer(requests, 0.0)
+    first, second = running(core), running(core)
+    core.withdraw(requests[0])
+    assert len(list(core.finish(second, [1], 1.0))) == 1
+    decision = core.decide(1.0)
+    assert isinstance(decision, Expire)
+    assert decision.batch is first
+
+
+def test_a_cancelled_batch_has_no_service_time() -> None:
+    """It says nothing about how long others take."""
+    core: Core[int, int] = Core(Options(cancel_abandoned=True))
+    request = Request(0)
+    core.offer([request], 0.0)
+    batch = running(core)
+    core.withdraw(request)
+    batch.cancelled = True
+    assert list(core.finish(batch, Failed(ValueError()), 1.0)) == []
+    assert core.stats().service_time.count == 0
+    assert batch.took == []
+
+
+def test_failed_batches_are_counted() -> None:
+    """Once each, also if the report is interrupted and comes again."""
+    core: Core[int, int] = Core(Options(max_batch_size=1))
+    core.offer([Request(n) for n in range(3)], 0.0)
+    for _ in range(2):
+        core.finish(running(core), Failed(ValueError()), 1.0)
+    assert core.failed_batches == core.stats().failed_batches == 2
+    batch = running(core, 1.0)
+    batch.failed = True
+    core.finish(batch, Failed(ValueError()), 2.0)
+    assert core.failed_batches == 2
+    assert batch.failed is True
+
+
+def test_padding() -> None:
+    """Lengths of 1 and 3 in one batch, and 2 in the next: 6 units of 8."""
+    core: Core[float, int] = Core(Options(length=float, max_batch_size=2))
+    assert core.stats().padding == 0.0
+    lengths = (1.0, 3.0, 2.0)
+    core._accounting.padded(lengths[:2])
+    core._accounting.padded(lengths[2:])
+    assert core.stats().padding == 0.25
+
+
+def test_padding_of_batches() -> None:
+    """Counted with the option `length`, and only then."""
+    for options, padding in ((Options(length=float), 0.125), (Options(cost=float, max_batch_cost=99.0), 0.0)):
+        core: Core[float, int] = Core(options)
+        core.offer([Request(length, cost=length) for length in (4.0, 3.0)], 0.0)
+        running(core)
+        assert core.stats().padding == padding
+    nothing: Core[float, int] = Core(Options(length=float))
+    nothing.offer([Request(0.0)], 0.0)
+    running(nothing)
+    assert nothing.stats().padding == 0.0
+
+
+def test_an_expiry_that_is_interrupted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first step on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    core: Core[int, int] = Core(Options())
+    core.offer([Request(0, deadline=1.0)], 0.0)
+    monkeypatch.setattr(IndexedHeap, "discard", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        core.decide(2.0)
+    assert core.inconsistent is True
+
+
+# Refusals
+
+
+def test_a_batcher_that_has_failed_says_why() -> None:
+    """To every later caller."""
+    core: Core[int, int] = Core(Options())
+    core.abort("a defect")
+    with pytest.raises(BatcherError, match="a defect") as caught:
+        core.offer([Request(0)], 0.0)
+    assert type(caught.value) is BatcherError
+
+
+def test_a_queue_that_is_full_says_what_helps() -> None:
+    """The whole text."""
+    core: Core[int, int] = Core(Options(max_queue_size=1))
+    core.offer([Request(0)], 0.0)
+    text = (
+        r"^1 items wait and max_queue_size is 1: try again in about \d+\.\d{3} s, "
+        r"raise max_queue_size, or add capacity$"
+    )
+    with pytest.raises(QueueFullError, match=text):
+        core.offer([Request(1)], 0.0)
+
+
+def test_as_many_stalled_batches_as_are_allowed() -> None:
+    """None more is started, whatever is asked first: the room, or an offer of one or several."""
+    core: Core[int, int] = Core(Options(batch_timeout=1.0, max_batch_size=1))
+    for number in range(STALLED_LIMIT):
+        core.check_room(1)
+        core.offer([Request(number)], 2.0 * number)
+        running(core, 2.0 * number)
+        assert isinstance(core.decide(2.0 * number + 1), Expire)
+    for count in (1, 2):
+        with pytest.raises(BatchTimeoutError):
+            core.check_room(count)
+        with pytest.raises(BatchTimeoutError):
+            core.offer([Request(n) for n in range(count)], 99.0)
+
+
+# Groups
+
+
+class Asked(Rule):
+    """A rule that notes what it is asked, and holds until a time."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.asked: list[tuple[object, ...]] = []
+
+    def hold(self, *asked: float) -> float:
+        self.asked.append(asked)
+        return self.until
+
+
+def groups_of(rule: Rule, requests: Iterable[Request[int]]) -> Groups[int]:
+    """Return groups in which these wait."""
+    groups: Groups[int] = Groups(Options(), rule, "owner")
+    for number, request in enumerate(requests, 1):
+        groups.admit_one(request)
+        request.number, request.arrived = number, float(number)
+        if request.level.queue.add(request):
+            groups.rank(request.level.queue)
+    return groups
+
+
+@pytest.mark.parametrize("names", ["a", "aba"])
+def test_what_a_policy_is_asked(names: str) -> None:
+    """The size of the group, that of the others, its oldest arrival, the earliest deadline, and how many came."""
+    rule = Asked(9.0)
+    groups = groups_of(rule, [Request(0, group=name) for name in names])
+    mine, others = names.count("a"), names.count("b")
+    assert groups.held_until(3.0, len(names), 77, 8.0, at_once=False) == 9.0
+    assert groups.select(3.0, len(names), 77, 8.0, at_once=False) is None
+    assert set(rule.asked) == {(mine, others, 1.0, 8.0, 77, 3.0)}
+
+
+def test_groups_that_are_cleared_can_be_used_again() -> None:
+    """As new ones."""
+    groups = groups_of(Asked(-inf), [Request(0)])
+    groups.clear()
+    assert groups._only is None
+    request = Request(1, group="g")
+    groups.admit_one(request)
+    request.number, request.arrived = 1, 1.0
+    request.level.queue.add(request)
+    groups.rank(request.level.queue)
+    assert groups.select(2.0, 1, 1, inf, at_once=False) is request.level.queue
+
+
+def test_the_last_group_stays() -> None:
+    """Its queue is used again; with two groups, an empty one is dropped, and the other is the only one."""
+    groups = groups_of(Asked(-inf), requests := [Request(0, group="a"), Request(1, group="b")])
+    assert groups._only is None
+    for request in requests:
+        request.state = SETTLED
+        groups.remove(request)
+    assert list(groups.queues) == ["b"]
+    assert groups._only is groups.queues["b"]
+
+
+def test_the_queue_of_a_refused_offer_stays_if_it_is_the_only_one() -> None:
+    """Most batchers have one group."""
+
+    class Odd:
+        def __hash__(self) -> int:
+            msg = "no hash"
+            raise IndexError(msg)
+
+    core: Core[int, int] = Core(Options())
+    with pytest.raises(IndexError):
+        core.offer([Request(0, group="a"), Request(1, group=Odd())], 0.0)
+    assert list(core._groups.queues) == ["a"]
+    assert core._groups._only is core._groups.queues["a"]
+
+
+def test_a_heap_is_made_once() -> None:
+    """Not for each question."""
+    heap: IndexedHeap[str] = IndexedHeap()
+    for key, member in enumerate("abc"):
+        heap.put(member, key)
+    assert heap.first() == "a"
+    made = heap._heap
+    assert made is not None
+    heap.put("d", -1)
+    assert heap.first() == "d"
+    assert heap._heap is made
+
+
+# Results
+
+
+@pytest.mark.parametrize(
+    "results", [[KeyError("x")], [1, KeyError("x")], [1, 2, KeyError("x")], ["a", [1], KeyError("x")]]
+)
+def test_an_exception_among_results(results: list[object]) -> None:
+    """It is the error of its item, wherever it stands."""
+    outcomes = judge(results, len(results))
+    assert isinstance(outcomes, list)
+    assert outcomes[:-1] == results[:-1]
+    assert isinstance(outcomes[-1], Err)
+
+
+class Keyed:
+    """It has keys, and is no mapping."""
+
+    def keys(self) -> list[int]:
+        return [0, 1]
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> int:
+        return place
+
+
+class Sized:
+    """It has a length and no places."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Any:
+        return iter([1, 2])
+
+
+class Placed:
+    """It has places and no length."""
+
+    def __getitem__(self, place: int) -> int:
+        return [1, 2][place]
+
+
+RULE = "return a list (or an array) with one result for each item, in the order of the items"
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (Keyed(), f"a Keyed, whose order is not the order of the items; {RULE}"),
+        ({1: 2, 3: 4}, f"a dict, whose order is not the order of the items; {RULE}"),
+        (Sized(), f"a Sized; {RULE}"),
+        (Placed(), f"a Placed; {RULE}"),
+    ],
+)
+def test_results_that_are_no_rows(result: object, text: str) -> None:
+    """The whole text."""
+    outcomes = judge(result, 2)
+    assert isinstance(outcomes, Failed)
+    assert isinstance(outcomes.cause, BatchResultError)
+    assert re.fullmatch(re.escape(f"process_batch returned {text}"), str(outcomes.cause))
+
+
+def test_the_default_rule() -> None:
+    """A rule without knowledge holds nothing."""
+    assert Options(policy=Greedy()).rule().learns is False
