@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from .mutants import Survivor
@@ -27,6 +28,15 @@ NEVER_OVER = "without a time nothing is over"
 SPARES = "it only spares the computation of a time that is not earlier"
 NOTHING_WAITS = "read while something waits, and its offer has set it"
 NO_TRUTH = "only asked whether it is true, and None is not"
+SLOW_WAY = "it only saves time: the other way does the same"
+LAST_ANYWAY = "the loop ends here in any case"
+NO_DIFFERENCE = "with 0 both do the same"
+
+EQUAL_ANYWHERE = (
+    (re.compile(r"cast\([^,]+, "), "`cast` returns its second argument, whatever the first is"),
+    (re.compile(r", (strict=\w+)?\)"), "both have the same length; `strict` only tells of a mistake"),
+)
+"""Parts of a line that mean nothing, whatever stands there."""
 
 EQUAL = (
     Equal("policies.adaptive.AdaptiveRule.hold", "until > now and", "until > now or", SPARES),
@@ -114,6 +124,8 @@ EQUAL = (
         "self._since_alone = 1",
         "the first batch runs alone, which sets it",
     ),
+    Equal("core.machine.Core.offer_one", "queues.get(request.group)", "None", SLOW_WAY),
+    Equal("core.machine.Core._enqueue", "request.deadline < inf", "request.deadline <= inf", NEVER_OVER),
 )
 
 
@@ -123,4 +135,7 @@ def why_equal(survivor: Survivor) -> str:
     for equal in EQUAL:
         if equal.function == function and survivor.was.replace(equal.was, equal.became) == survivor.became:
             return equal.why
+    for part, why in EQUAL_ANYWHERE:
+        if part.search(survivor.was) and part.sub("", survivor.was) == part.sub("", survivor.became):
+            return why
     return ""

@@ -31,7 +31,7 @@ def running(core: Core[int, int], now: float = 0.0) -> Batch[int]:
     return decision.batch
 
 
-def repaired(core: Core[int, int]) -> list[tuple[Request[int], object]]:
+def repaired(core: Core[int, int]) -> list[tuple[Request[int], int | Err]]:
     core.inconsistent = True
     settled = list(core.repair())
     core.inconsistent = False
@@ -215,8 +215,8 @@ def test_what_other_limits_forget(changes: Changes, learns_anew: bool) -> None:
 def test_nothing_is_left_to_deliver_after_a_collapse() -> None:
     """All requests are returned."""
     core, requests = core_with(2)
-    core.ended = [(requests[0], 0)]
+    core.ended = ((requests[0], 0),)
     core.inconsistent = True
     assert core.abort("a defect") == requests
-    assert core.ended == ()
-    assert core.inconsistent is False
+    assert list(core.ended) == []
+    assert not core.inconsistent
