@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx test-ray test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs lock clean
+.PHONY: help serve test test-faults test-nginx test-ray test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs site release lock clean
 
 help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
@@ -34,7 +34,9 @@ help:
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
 	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in hours: it shows how many are left"
 	@echo "make train   train the model anew and write assets/diabetes.*"
-	@echo "make docs    write the table of settings in docs/serving.md, from the code"
+	@echo "make docs    write the tables of options, settings and recipes in README.md and docs, from the code"
+	@echo "make site    build the documentation in build/site, and check its links"
+	@echo "make release build the wheel and the source distribution in dist, and check them"
 	@echo "make lock    pin the newest versions in requirements/"
 	@echo "make clean   remove what the other targets have made"
 
@@ -158,17 +160,27 @@ LOCKED := --quiet --universal --python-version 3.11 $(UPGRADE) \
 COMPILE := $(BIN)/uv pip compile pyproject.toml $(LOCKED)
 
 docs: $(VENV)/dev.installed
-	@$(BIN)/python docs/settings_table.py
+	@$(BIN)/python docs/tables.py
+
+site: $(VENV)/dev.installed
+	@echo "== Building the documentation in build/site, and checking its links"
+	@$(BIN)/python -m tests.site
+
+release: $(VENV)/dev.installed
+	@echo "== Building dist"
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build >/dev/null
+	@$(BIN)/python -m twine check --strict dist/*
 
 lock: $(VENV)/made
 	@$(PIP) install uv
-	@$(COMPILE) --all-extras $(addprefix --group ,peers bench train test tools mutation) \
+	@$(COMPILE) --all-extras $(addprefix --group ,peers bench train test tools site mutation) \
 		--output-file requirements/peers.txt
-	@$(COMPILE) --all-extras $(addprefix --group ,bench train test tools) \
+	@$(COMPILE) --all-extras $(addprefix --group ,bench train test tools site) \
 		--constraints requirements/peers.txt --output-file requirements/dev.txt
 	@$(COMPILE) --group test --constraints requirements/peers.txt --output-file requirements/test.txt
 	@$(COMPILE) --extra serving --group recipes --no-emit-package torch --output-file requirements/recipes.txt
 	@$(COMPILE) --extra serving --group server --constraints requirements/peers.txt --output-file requirements/server.txt
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks mutants
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks mutants

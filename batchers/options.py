@@ -78,42 +78,42 @@ class Options:
         once, until one of the 4 returns. The result of a batch that was given up is dropped. Default None: no
         limit. (Promise 6.)
     convert
-        A function of the item, called in the caller before `group_by` and `cost`; its result takes the place of
-        the item. So a bad item is the error of its caller, and never reaches a batch. Its exceptions go to the
-        caller. It must be a plain function, not an async one. Default None: the item stays as it is. (Promise 10.)
+        A function of the item, whose result takes the place of the item. It is called in the caller, before
+        `group_by` and `cost`, and its exceptions go to the caller. So a bad item never reaches a batch. It must be
+        a plain function, not an async one. Default None: the item stays as it is. (Promise 10.)
     group_by
-        A function of the item, called in the caller. Only items of equal groups share a batch. Its exceptions
-        go to the caller. Default None: all items share batches. (Promises 4 and 10.)
+        A function of the item: only items of equal groups share a batch. It is called in the caller, and its
+        exceptions go to the caller. Default None: all items share batches. (Promises 4 and 10.)
     cost
-        A function of the item, called in the caller: the item's share of `max_batch_cost`, a finite number, 0 or
-        more. Default None. Needs `max_batch_cost`. (Promises 4 and 10.)
+        A function of the item: its share of `max_batch_cost`, a finite number, 0 or more. It is called in the
+        caller. Default None. Needs `max_batch_cost`. (Promises 4 and 10.)
     max_batch_cost
         The largest sum of costs in one batch: above 0. An item that costs more is refused with `ItemCostError`.
         Default None: no limit. Needs `cost`, or `length`: then it limits the number of items in a batch times the
         longest length, which is the work of a model that pads. (Promise 4.)
     length
-        A function of the item, called in the caller: how long the item is, for a model whose time depends on the
-        longest item of a batch; a finite number, 0 or more, in any unit. The batcher learns how the time depends
-        on it, and puts items together that are fast together; see `policies/lengths.py`. Only the item that would
+        A function of the item: how long it is, for a model that pads each item to the longest one of its batch. A
+        finite number, 0 or more, in any unit. It is called in the caller. The batcher learns how the time depends
+        on lengths, and puts items together that are fast together; see `policies/lengths.py`. Only the item that would
         be the first without `length` is sure to be in the next batch. Not together with `cost`. Default None: the
         items of a batch are in order. (Promises 3 and 10.)
     batch_sizes
-        The sizes for which a model is compiled: whole numbers, 1 or more. If the items that wait are no such
-        number, the batch gets the next lower size, or all of them if they are more than half of the next higher
+        The sizes for which a model is compiled, such as (1, 8, 32): batches have these sizes where enough items
+        wait. Whole numbers, 1 or more. If the items that wait are no such number, the batch gets the next lower size, or all of them if they are more than half of the next higher
         one. Then the function has to pad the batch, as `batchers.arrays.stacked` does. The largest is
         `max_batch_size`.
         Default None: batches of any size. (Promise 4.)
     on_error
-        What happens after a batch has failed. "fail": all its items fail. "bisect": it is halved and run again,
-        until the items that fail alone are found and the others have their results. That takes at most 2n - 1
+        What happens after a batch has failed: "fail": all its items fail; "bisect": it is halved and run again,
+        until the items that fail alone are found and the others have their results. "bisect" takes at most 2n - 1
         calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
     cancel_abandoned
-        If True, an async `process_batch` is cancelled when all callers of its batch have left or expired. The next
+        Whether an async `process_batch` is cancelled when all callers of its batch have left or expired. The next
         batch takes its slot when the function has ended. The policy learns nothing from it. A sync function cannot
         be cancelled. Default False: the batch runs to its end. (Promise 5.)
     executor
-        A `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
-        makes one (a class counts as one). One that was handed in is never shut down; if it breaks, all calls fail
+        The `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
+        makes one. A class counts as such a function. One that was handed in is never shut down; if it breaks, all calls fail
         and `healthy` is False. One that was made is shut down by `stop`, and replaced if it breaks: its running
         batch fails and is not sent again; if the new one breaks before its first result, the next one is made
         after 1 second, then 2, up to 60. A ProcessPoolExecutor needs a function, items and results that can be

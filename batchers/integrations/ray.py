@@ -1,5 +1,7 @@
 """Batches in the replicas of Ray Serve; needs ray[serve].
 
+::
+
     from ray import serve
     from batchers.integrations.ray import Replica, batch
 

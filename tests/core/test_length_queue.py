@@ -244,10 +244,18 @@ def test_many_tombstones_of_classes(others: int, stale: int) -> None:
 
 def test_few_tombstones_of_classes_stay() -> None:
     """Also where they are the majority."""
-    queue, requests = waiting([5.0] * MIN_TOMBSTONES)
+    queue, requests = waiting([5.0] * (MIN_TOMBSTONES + 2))
     leave(queue, requests[1:-1])
-    assert level_of(requests[0]).stale == MIN_TOMBSTONES - 2
-    assert len(level_of(requests[0]).by_class[class_of(5.0)]) == MIN_TOMBSTONES
+    assert level_of(requests[0]).stale == MIN_TOMBSTONES
+    assert len(level_of(requests[0]).by_class[class_of(5.0)]) == MIN_TOMBSTONES + 2
+
+
+def test_a_class_that_does_not_fit_as_a_whole() -> None:
+    """What is taken of it is counted."""
+    queue, requests = waiting([10.0, 10.2, 3.0], most_cost=20.1)
+    assert class_of(10.0) == class_of(10.2)
+    assert taken_from(queue) == [10.0]
+    check(queue, requests[1:])
 
 
 @pytest.mark.parametrize("most_cost", [inf, 20.0, 19.9])
@@ -300,6 +308,7 @@ def test_the_order_of_classes_in_a_batch() -> None:
         ([8.0] * 9, (2, 4), 3, 3),
         ([8.0, 4.0, 16.0], (1, 8), 32, 1),  # 4 and 8 are counted, 16 is not
         ([8.0, 4.0, 7.0, 16.0], (1, 2, 16), 32, 2),
+        ([8.0, 4.0, 16.0], (2, 9), 32, 2),
     ],
 )
 def test_sizes_for_which_a_model_is_compiled(

@@ -41,7 +41,7 @@ http {{
 @contextmanager
 def nginx(folder: Path, servers: list[Server]) -> Iterator[int]:
     """Run nginx in front of these servers with what the README says; yield its port."""
-    found = re.search(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     assert found is not None
     block = found[1]
     port = free_port()
