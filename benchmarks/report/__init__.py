@@ -14,12 +14,15 @@ from benchmarks.scale import Scale
 from . import page, plots, tables
 from .fault_tables import storm_results
 from .load_tables import load_results, originals
+from .overview import answers_by_connections
 from .peer_tables import server_results
-from .policy_tables import simulated_results
+from .policy_tables import loop_results, simulated_results
 from .rate_tables import rate_results
 
 ASSETS = ROOT / "assets"
 BENCHMARK = ROOT / "BENCHMARK.md"
+DETAILS = ROOT / "docs" / "benchmarks"
+"""The pages with all rows."""
 
 PICTURES = {
     "predict": "predict__total_requests_per_second.png",
@@ -66,6 +69,13 @@ def pictures(scale: Scale) -> list[Picture]:
     if servers:
         sources = [path_of(result.name, scale) for repeats in servers.values() for result in repeats]
         found.append(Picture(plots.SERVERS, sources, partial(plots.servers, servers)))
+    loops = [result for result in loop_results(scale).values() if result.measured.loop.model_call == "emulated"]
+    if loops:
+        sources = [path_of(result.name, scale) for result in loops]
+        caption = f"{scale}; {loops[0].environment.caption}"
+        found.append(
+            Picture(plots.BATCHING, sources, partial(plots.batching, answers_by_connections(scale), caption))
+        )
     simulated = simulated_results(scale)
     original = {name: result for name, result in simulated.items() if name.startswith("original-")}
     if original:
@@ -89,4 +99,10 @@ def write(scale: Scale) -> None:
         picture.draw(ASSETS / picture.file, picture.fingerprint)
     for name, result in originals(scale).items():
         page.write(result, ASSETS / PICTURES[name], ASSETS / PAGES[name], fingerprint_of(name, scale))
-    BENCHMARK.write_text(tables.fill(BENCHMARK.read_text(), scale))
+    for document in documents():
+        document.write_text(tables.fill(document.read_text(), scale))
+
+
+def documents() -> list[Path]:
+    """Return the short page and those with all rows."""
+    return [BENCHMARK, *sorted(DETAILS.glob("*.md"))]

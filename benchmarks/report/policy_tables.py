@@ -51,7 +51,8 @@ def _present(names: object, prefix: str, scale: Scale, kind: type[R]) -> dict[st
     return found
 
 
-def _of(scale: Scale, what: str) -> Iterator[tuple[str, str, SimulatedResult]]:
+def simulated_of(scale: Scale, what: str) -> Iterator[tuple[str, str, SimulatedResult]]:
+    """Yield the cases of one kind: the line, the value, and what came out."""
     for name, result in simulated_results(scale).items():
         line, _, case = name.partition("-")
         kind, _, value = case.partition("-")
@@ -77,7 +78,7 @@ def open_table(scale: Scale) -> str:
     head = ["line", "items/s", "greedy, exact", "best possible", "lower bound", "greedy", "adaptive"]
     head += ["adaptive against best", "p99 greedy", "p99 adaptive", "best fixed setting", "its mean"]
     rows = []
-    for line, value, result in _of(scale, "poisson"):
+    for line, value, result in simulated_of(scale, "poisson"):
         greedy, adaptive = result.policies["greedy"], result.policies["adaptive"]
         theory = result.theory
         best = _best_fixed(result, lambda policy, of=result: of.policies[policy].mean, min)  # type: ignore[misc]
@@ -118,7 +119,7 @@ def closed_table(scale: Scale) -> str:
         "its items/s",
     ]
     rows = []
-    for line, value, result in _of(scale, "clients"):
+    for line, value, result in simulated_of(scale, "clients"):
         bound = result.theory["throughput_bound"]
         best = _best_fixed(result, lambda policy, of=result: of.policies[policy].throughput, max)  # type: ignore[misc]
         adaptive = result.policies["adaptive"].throughput
@@ -137,7 +138,7 @@ def devices_table(scale: Scale) -> str:
     head += ["its mean"]
     rows = []
     for what in ("devices", "bursts"):
-        for line, _, result in _of(scale, what):
+        for line, _, result in simulated_of(scale, what):
             greedy, adaptive = result.policies["greedy"].mean, result.policies["adaptive"].mean
             devices = f", {result.case.devices} devices" if result.case.devices > 1 else ""
             bound = result.theory.get("lower_bound")
@@ -157,7 +158,7 @@ def overload_table(scale: Scale) -> str:
     head = ["line", "load", "deadline, ms", "capacity", "greedy in time", "adaptive in time", "share", "p99, ms"]
     head += ["best fixed setting in time", "which"]
     rows = []
-    for line, value, result in _of(scale, "overload"):
+    for line, value, result in simulated_of(scale, "overload"):
         greedy, adaptive = result.policies["greedy"], result.policies["adaptive"]
         capacity = result.case.line.capacity
         best = _best_fixed(result, lambda policy, of=result: of.policies[policy].goodput, max)  # type: ignore[misc]

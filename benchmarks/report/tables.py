@@ -1,4 +1,4 @@
-"""What is generated in BENCHMARK.md. Each part stands between two markers, which name it."""
+"""What is generated in BENCHMARK.md and docs/benchmarks. Each part stands between two markers, which name it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from . import (
     policy_tables,
     rate_tables,
     replica_table,
-    sentences,
     start_table,
 )
+from .overview import OVERVIEW
 
 SCALE = re.compile(r"Scale: \*(\w+)\*")
 
@@ -42,12 +42,12 @@ def _environment(scale: Scale) -> str:
     for each in provenance(scale):
         found.setdefault(each.environment.caption, set()).add(each.name.partition("/")[0])
     lines = (f"* {', '.join(sorted(parts))}: {caption}\n" for caption, parts in found.items())
-    return f"Scale: *{scale}*.\n\n{''.join(lines) or 'Nothing was measured yet.'}"
+    return "".join(lines) or "Nothing was measured yet.\n"
 
 
 TABLES: dict[str, Callable[[Scale], str]] = {
+    **OVERVIEW,
     "environment": _environment,
-    "result": sentences.result,
     "load-answers": load_tables.answers_table,
     "load-difference": load_tables.difference_table,
     "load-matrix": load_tables.matrix_table,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmarks import __main__ as command
 from benchmarks import report, results, servers
-from benchmarks.environment import ROOT, Environment, environment
+from benchmarks.environment import Environment, environment
 from benchmarks.faults import equal, mutants
 from benchmarks.faults import plan as faults_plan
 from benchmarks.faults.overload import RETRIERS, words_of
@@ -35,13 +35,18 @@ from benchmarks.peers import plan as peers_plan
 from benchmarks.peers import replicas
 from benchmarks.peers.http import CONNECTIONS, Loaded, ServerResult
 from benchmarks.peers.replicas import ReplicaLoad, ReplicaResult
-from benchmarks.policies.simulated import SimulatedResult
+from benchmarks.policies import plan as policies_plan
+from benchmarks.policies.closed_loop import CONNECTIONS as LOOP_CONNECTIONS
+from benchmarks.policies.closed_loop import LoopResult, LoopRun
+from benchmarks.policies.simulated import POLICIES, SimulatedResult
 from benchmarks.report import fault_tables, load_tables, plots, tables
-from benchmarks.report.sentences import MISSING
+from benchmarks.report.overview import MISSING, about
 from benchmarks.report.start_table import PARTS
 from benchmarks.results import Result, ResultFileError
 from benchmarks.start import run as start_run
 from benchmarks.start.run import StartResult
+from benchmarks.theory.fit import Fit
+from benchmarks.theory.simulator import Simulated
 
 HERE = Environment(cpu="a processor", cores=2, kernel="6", python="3", versions={"numpy": "2"}, commit="abc")
 
@@ -87,12 +92,50 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(results, "ROOT", tmp_path)
     monkeypatch.setattr(report, "ASSETS", tmp_path)
     monkeypatch.setattr(report, "BENCHMARK", tmp_path / "BENCHMARK.md")
-    (tmp_path / "BENCHMARK.md").write_text(report_text())
+    monkeypatch.setattr(report, "DETAILS", tmp_path / "pages")
+    (tmp_path / "pages").mkdir()
+    for document, text in emptied().items():
+        place = tmp_path if document.name == "BENCHMARK.md" else tmp_path / "pages"
+        (place / document.name).write_text(text)
     return tmp_path
+
+
+def policies() -> None:
+    """Write a result for all policies, simulated and behind the server."""
+    figures = dict.fromkeys(("mean", "p50", "p95", "p99"), 0.01)
+    simulated = Simulated(
+        **figures,
+        items=100,
+        batch_size=2.0,
+        utilisation=0.5,
+        throughput=100.0,
+        goodput=90.0,
+        refused=1,
+        expired=1,
+        longest_hold=0.0,
+        reasons={"full": 1},
+    )
+    bounds = ("best_mean", "greedy_mean", "lower_bound", "throughput_bound", "closed_form_unlimited_batches")
+    theory = dict.fromkeys((*bounds, "best_control_limit"), 0.01)
+    for name, case in policies_plan.cases("full").items():
+        measured = SimulatedResult(case=case, policies=dict.fromkeys(POLICIES, simulated), theory=theory)
+        results.write(Result(name=name, scale="full", environment=HERE, measured=measured))
+    for name, loop in policies_plan.loops("full").items():
+        loads = [
+            Loaded(
+                connections=number, requests=100 * number, seconds=1.0, p50=0.001, p99=0.003, failures=0, cpu=None
+            )
+            for number in LOOP_CONNECTIONS
+        ]
+        line = Fit(a=0.011, b=0.00001, batches=9)
+        runs = [LoopRun(loaded=load, batch=2.0, line=line, reasons={}) for load in loads]
+        looped = LoopResult(loop=loop, runs={"greedy": [runs, runs], "adaptive": [runs, runs]})
+        results.write(Result(name=name, scale="full", environment=HERE, measured=looped))
 
 
 def everything() -> None:
     """Write a result for all that is planned; one peer of each kind has failed."""
+    policies()
     for name, cell in plan.cells("full").items():
         results.write(result(name, cell))
     run = Run(
@@ -163,17 +206,40 @@ def everything() -> None:
     results.write(Result(name="start/imports", scale="full", environment=HERE, measured=started))
 
 
-def report_text() -> str:
-    """Return the text of BENCHMARK.md with its tables emptied."""
-    return tables.MARKER.sub(lambda found: found[1] + found[3], (ROOT / "BENCHMARK.md").read_text())
+DOCUMENTS = report.documents()
+
+
+def emptied() -> dict[Path, str]:
+    """Return the texts of all documents with their tables emptied."""
+    return {file: tables.MARKER.sub(lambda found: found[1] + found[3], file.read_text()) for file in DOCUMENTS}
+
+
+def written() -> str:
+    """Return the texts of all documents, one after the other."""
+    return "\n".join(file.read_text() for file in report.documents())
 
 
 def test_tables_say_what_the_results_say() -> None:
-    """BENCHMARK.md is as the command would write it."""
-    text = report.BENCHMARK.read_text()
+    """All documents are as the command would write them, and each table stands in one of them."""
+    scale = tables.scale_of(report.BENCHMARK.read_text())
+    named = [found["name"] for file in DOCUMENTS for found in tables.MARKER.finditer(file.read_text())]
+    assert sorted(named) == sorted(tables.TABLES)
+    for file in DOCUMENTS:
+        assert tables.fill(file.read_text(), scale) == file.read_text(), file.name
 
-    assert {found["name"] for found in tables.MARKER.finditer(text)} == set(tables.TABLES)
-    assert tables.fill(text, tables.scale_of(text)) == text
+
+def test_the_short_page_is_short() -> None:
+    """Nobody reads a long one."""
+    assert len(report.BENCHMARK.read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (0.456, "0.46"), (6.05, "6.0"), (18.5, "18"), (99.6, "100"), (1234, "1 200"), (10_407, "10 000")],
+)
+def test_numbers_have_two_digits(number: float, text: str) -> None:
+    """More would say more than was measured."""
+    assert about(number) == text
 
 
 def test_pictures_are_as_new_as_their_results() -> None:
@@ -196,38 +262,44 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     """Every table, picture and page is written, and a second time changes nothing."""
     everything()
     report.write("full")
-    text = (elsewhere / "BENCHMARK.md").read_text()
+    text = written()
 
     assert "| not measured" not in text
     assert "| optimized_predict-compiled-asyncio-1 | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 | 1.5 | 1.0 |" in text
     assert "| predict-keras | 2.0 | 0.50 | 12.3 | 10.0 | 20.0 | 30.0 |  | 1.0 |" in text
     assert "a processor, 2 cores" in text
-    assert MISSING not in text
     assert "| 64 coroutines | asyncio-async | 100000 | 10.00 | 20.0 % | 0.50 |" in text
     assert "| 1 threads | batched | failed: it is not installed |" in text
     assert "| 1000000 | asyncio | 10.00 | 20.0 % | 1.00 |" in text
     assert "| `import batchers`, after it | 20.0 | 100.0 % |" in text
     assert "| http-compiled-500 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
     assert "| less than the spread |" in text
-    assert "neither backend is worse" in text
-    assert "*batchers, asyncio* 1000, about even with *batchers, threading* 1000" in text
+    assert "the backends differ by less than two runs of the same one" in text
+    assert "| **batchers, `asyncio`** | 1 000 | 1 000 | 1 000 | 100 |" in text
+    assert "| batchers, `asyncio` | 10 | 10 | 10 | 10 |" in text
+    assert "| v0.1.0, `threading` | never | 25 % | 12.3 | 20.0 |" in text
+    assert "| `length=len`, `asyncio` | 20 | 1.0 |" in text
     assert "| mosec | 1000 (1000 to 1000), 3.0 ms | " in text
     assert "| Ray Serve | failed: it is not installed |" in text
     assert "| compiled | mean, ms | 12.3 (12.3 to 12.3) | 12.3 (12.3 to 12.3) | less than the spread |" in text
-    for file in [*report.PICTURES.values(), plots.COMPARISON, plots.AGAINST_RATE, plots.SERVERS]:
+    drawn = (plots.COMPARISON, plots.AGAINST_RATE, plots.SERVERS, plots.BATCHING, plots.POLICIES, plots.RETRIES)
+    for file in [*report.PICTURES.values(), *drawn]:
         assert matplotlib.image.imread(elsewhere / file).shape[2] == 4
     for file in report.PAGES.values():
         page = (elsewhere / file).read_text()
         assert "timeout" in page
         assert "http" not in page.replace("xhttp", "")
     report.write("full")
-    assert (elsewhere / "BENCHMARK.md").read_text() == text
+    assert written() == text
 
 
 def test_a_report_of_nothing(elsewhere: Path) -> None:
     """Rows say so."""
     report.write("full")
-    assert "| predict-compiled | not measured |" in (elsewhere / "BENCHMARK.md").read_text()
+    text = written()
+    assert "| predict-compiled | not measured |" in text
+    assert "Nothing was measured yet." in text
+    assert text.count(MISSING) > 10
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', "[]", "\x00"])

@@ -1,0 +1,400 @@
+"""The tables of BENCHMARK.md, the short page: words instead of names of rows, and few digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import floor, log10
+from statistics import median
+from typing import get_args
+
+from benchmarks.faults.plan import SCENARIOS
+from benchmarks.faults.result import SUBJECTS
+from benchmarks.lengths.result import IN_ORDER, ONE_BY_ONE, OURS, TextsResult
+from benchmarks.load.plan import ORIGINALS
+from benchmarks.load.run import Backend, LoadResult, ModelCall
+from benchmarks.peers.replicas import ReplicaResult, names
+from benchmarks.results import Result, provenance, read
+from benchmarks.scale import Scale
+from benchmarks.spread import Spread, clearly_differ
+
+from .fault_tables import NAMES, fault_results
+from .load_tables import failures_start, load_results, originals
+from .markdown import table
+from .micro_tables import micro_results
+from .peer_tables import rates_of, server_results
+from .policy_tables import loop_results, simulated_of
+
+MISSING = "not measured"
+
+CONNECTIONS = 64
+"""With which servers are compared on the short page."""
+
+
+def about(number: float, digits: int = 2) -> str:
+    """Return a number with so many digits that are not 0, and blanks between thousands."""
+    if not number:
+        return "0"
+    places = digits - 1 - floor(log10(abs(number)))
+    rounded = round(number, places)
+    return f"{rounded:,.{max(places, 0)}f}".replace(",", " ")
+
+
+def scale_sentence(scale: Scale) -> str:
+    """Return the scale, and on what and when all was measured."""
+    found = [each.environment for each in provenance(scale)]
+    if not found:
+        return f"Scale: *{scale}*. Nothing was measured yet.\n"
+    commits = sorted({each.commit for each in found})
+    where = "; ".join(dict.fromkeys(each.caption.rpartition(", commit")[0] for each in found))
+    code = (
+        f"commit {commits[0]}"
+        if len(commits) == 1
+        else f"{len(commits)} commits, listed in [methods](docs/benchmarks/methods.md)"
+    )
+    return f"Scale: *{scale}*. Measured on {where}; {code}.\n"
+
+
+# Advice
+
+
+def advice_table(scale: Scale) -> str:
+    """Return what to take, and what it gains."""
+    rows = [
+        (
+            "coroutines that call (FastAPI, aiohttp), one device such as a GPU",
+            "`asyncio`, defaults",
+            _gain_of_batching(scale, "asyncio"),
+        ),
+        (
+            "threads that call (Flask, Django), one device",
+            "`threading`, defaults",
+            _gain_of_threads(scale),
+        ),
+        (
+            "several devices",
+            "either; `concurrency=` their number, `policy=Adaptive()`",
+            _gain_of_spacing(scale),
+        ),
+        (
+            "texts of different lengths, and a model that pads",
+            "either; `length=len`",
+            _gain_of_lengths(scale),
+        ),
+        (
+            "clients that give up after a time, or retry",
+            "either; `timeout=` that time, `policy=Adaptive()`, a small `max_queue_size`",
+            _gain_of_deadlines(scale),
+        ),
+    ]
+    return table(("you have", "take", "you gain"), rows, texts=3)
+
+
+def _gain_of_batching(scale: Scale, backend: Backend) -> str:
+    alone = originals(scale).get("predict")
+    latency, rate = (_tops(scale, "emulated", backend, figure) for figure in ("mean", "requests_per_second"))
+    if alone is None or not latency.values:
+        return MISSING
+    start = failures_start(alone.measured.seconds)
+    lost = f"fails from {about(start)} requests/s on" if start else "does not fail"
+    gained = f"{about(rate.middle)} requests/s in {about(1000 * latency.middle)} ms"
+    return f"{gained}; without batches the same model {lost}"
+
+
+def _gain_of_threads(scale: Scale) -> str:
+    found = micro_results(scale).get("micro/threads-64")
+    if found is None or not {"threading-sync", "asyncio-sync"} <= found.seconds_per_item.keys():
+        return MISSING
+    own, other = (1e6 * found.spread(side).middle for side in ("threading-sync", "asyncio-sync"))
+    return f"a call costs {about(own)} µs; on `asyncio` {about(other)} µs"
+
+
+def _gain_of_spacing(scale: Scale) -> str:
+    found = [result.policies for _, _, result in simulated_of(scale, "devices")]
+    if not found:
+        return MISSING
+    share = max(1 - each["adaptive"].mean / each["greedy"].mean for each in found)
+    return f"up to {about(100 * share)} % less latency than with the default policy, on four devices (simulated)"
+
+
+def _gain_of_lengths(scale: Scale) -> str:
+    found = read("lengths/texts", scale, TextsResult)
+    if found is None:
+        return MISSING
+    rates = {rule: median(values) for rule, values in found.measured.closed.items()}
+    own = min(rates[rule] for rule in OURS) / rates[ONE_BY_ONE]
+    worse = rates[IN_ORDER] / rates[ONE_BY_ONE]
+    return (
+        f"{about(own)} times as many texts/s as without batches; batches in order of arrival: {about(worse)} times"
+    )
+
+
+def _gain_of_deadlines(scale: Scale) -> str:
+    found = [result for line, _, result in simulated_of(scale, "overload") if line == "original"]
+    if not found:
+        return MISSING
+    capacity = found[-1].case.line.capacity
+    greedy, adaptive = (found[-1].policies[policy].goodput / capacity for policy in ("greedy", "adaptive"))
+    return (
+        f"under overload {about(100 * min(adaptive, 1.0), 3)} % of the capacity is answered in time, "
+        f"with the defaults {about(100 * greedy)} % (simulated)"
+    )
+
+
+def _tops(scale: Scale, call: ModelCall, backend: Backend, figure: str) -> Spread:
+    """Return a figure of the repeats with all users there."""
+    prefix = f"load/optimized_predict-{call}-{backend}"
+    return Spread(
+        tuple(
+            getattr(result.measured.top, figure)
+            for result in load_results(scale)
+            if result.name.startswith(prefix)
+        )
+    )
+
+
+# The original report
+
+
+ORIGINAL_WORDS = {
+    "predict": "no batcher (`/predict`)",
+    "optimized_predict": "v0.1.0, `threading`",
+    "optimized_predict_v0.2.0": "v0.2.0, `asyncio`",
+}
+
+
+def original_answers(scale: Scale) -> str:
+    """Return what the original report asks of its three measurements."""
+    found = originals(scale)
+    rows = [[ORIGINAL_WORDS[name], *_answers(found.get(name))] for name in ORIGINALS]
+    return table(
+        ("server", "failures start at", "failed at the end", "mean at the end, ms", "p95 at the end, ms"), rows
+    )
+
+
+def _answers(result: Result[LoadResult] | None) -> list[str]:
+    if result is None:
+        return [MISSING]
+    top = result.measured.top
+    start = failures_start(result.measured.seconds)
+    return [
+        "never" if start is None else f"{about(start)} requests/s",
+        f"{100 * top.failures_per_second / top.requests_per_second:.0f} %",
+        about(1000 * top.mean, 3),
+        about(1000 * top.p95, 3),
+    ]
+
+
+CALL_WORDS: dict[ModelCall, str] = {
+    "emulated": "a model of 11 ms that runs one call at a time",
+    "compiled": "the Keras model, compiled",
+    "keras": "the Keras model by `model.predict`",
+}
+
+
+def difference_sentence(scale: Scale) -> str:
+    """Say which backend is slower, where that is clear."""
+    clear, alike = [], []
+    for call in get_args(ModelCall):
+        threading, asyncio = (_tops(scale, call, backend, "mean") for backend in get_args(Backend))
+        if not threading.values or not asyncio.values:
+            return f"The two backends: {MISSING}.\n"
+        if clearly_differ(threading, asyncio):
+            slower = "asyncio" if asyncio.middle > threading.middle else "threading"
+            low, high = sorted((threading.middle, asyncio.middle))
+            clear.append(
+                f"with {CALL_WORDS[call]}, `{slower}` has a mean that is {about(100 * (high / low - 1))} % higher"
+            )
+        else:
+            alike.append(CALL_WORDS[call])
+    said = [f"{'; '.join(clear)}."] if clear else []
+    said += (
+        [f"With {' and with '.join(alike)}, the backends differ by less than two runs of the same one."]
+        if alike
+        else []
+    )
+    return " ".join(part[0].upper() + part[1:] for part in said) + "\n"
+
+
+# Servers, calls, lengths, more processes
+
+
+SERVER_WORDS = {
+    "batchers, asyncio": "**batchers, `asyncio`**",
+    "batchers, threading": "**batchers, `threading`**",
+    "batchers, asyncio, through ASGI": "batchers, `asyncio`, without the direct path",
+    "batchers, no batcher": "batchers' route without a batcher",
+    "batchers, asyncio, 2 front ends": "batchers, 2 front ends and 1 model",
+    "batchers, asyncio, 1 front end": "batchers, 1 front end and 1 model",
+    "mosec": "mosec, 1 model",
+    "mosec, 2 processes": "mosec, 2 models",
+    "async-batcher": "async-batcher, in FastAPI",
+    "LitServe": "LitServe",
+    "BentoML": "BentoML",
+    "Ray Serve": "Ray Serve",
+}
+"""Those of the short page."""
+
+
+def servers_in_short(scale: Scale) -> str:
+    """Return the servers, the fastest first."""
+    found = server_results(scale, SERVER_WORDS)
+    rows = []
+    for server, repeats in found.items():
+        rates = [rates_of(repeats, number) for number in (1, CONNECTIONS, 256)]
+        if all(rate.values for rate in rates):
+            memory = median(result.measured.resident_bytes for result in repeats)
+            figures = [about(rate.middle) for rate in rates]
+            rows.append((rates[1].middle, [SERVER_WORDS[server], *figures, about(memory / 1e6)]))
+        else:
+            rows.append((0.0, [SERVER_WORDS[server], "failed"]))
+    if not rows:
+        return f"Servers: {MISSING}.\n"
+    rows.sort(key=lambda row: -row[0])
+    head = ("requests/s", "1 connection", f"{CONNECTIONS} connections", "256 connections", "memory, MB")
+    return table(head, (row for _, row in rows))
+
+
+CALL_SIDES = {
+    "asyncio-async": "batchers, `asyncio`",
+    "threading-sync": "batchers, `threading`",
+    "async-batcher": "async-batcher",
+    "batched": "batched",
+    "aiodataloader": "aiodataloader",
+    "bentoml": "BentoML's dispatcher",
+}
+
+CALL_GROUPS = {
+    "coroutines-1": "1 coroutine",
+    "coroutines-64": "64 coroutines",
+    "coroutines-1000": "1000 coroutines",
+    "threads-64": "64 threads",
+}
+
+
+def calls_in_short(scale: Scale) -> str:
+    """Return what a call costs."""
+    results = micro_results(scale)
+    if not results:
+        return f"Calls: {MISSING}.\n"
+
+    def cost(group: str, side: str) -> str:
+        found = results.get(f"micro/{group}")
+        if found is None or side not in found.seconds_per_item:
+            return ""
+        return about(1e6 * found.spread(side).middle)
+
+    rows = [[words, *(cost(group, side) for group in CALL_GROUPS)] for side, words in CALL_SIDES.items()]
+    floors = [
+        "no features (the floor)",
+        *(cost(group, "asyncio-floor") or cost(group, "floor") for group in CALL_GROUPS),
+    ]
+    return table(["µs a call", *CALL_GROUPS.values()], [*rows, floors])
+
+
+LENGTH_WORDS = {
+    "one by one": "no batches",
+    "in order": "batches in order of arrival",
+    "threading": "`length=len`, `threading`",
+    "asyncio": "`length=len`, `asyncio`",
+    "clairvoyant": "best known: the model's costs are known beforehand",
+}
+
+
+def lengths_in_short(scale: Scale) -> str:
+    """Return texts a second by rule."""
+    found = read("lengths/texts", scale, TextsResult)
+    if found is None:
+        return f"Texts: {MISSING}.\n"
+    rates = {rule: median(values) for rule, values in found.measured.closed.items()}
+    rows = [[LENGTH_WORDS[rule], about(rate), about(rate / rates[ONE_BY_ONE])] for rule, rate in rates.items()]
+    return table(("rule", "texts/s", "against no batches"), rows)
+
+
+def ray_in_short(scale: Scale) -> str:
+    """Return answers a second in Ray Serve."""
+    found = [(variant, read(name, scale, ReplicaResult)) for name, variant in names(scale).items()]
+    loads = [(variant, load) for variant, result in found if result is not None for load in result.measured.loads]
+    if not loads:
+        return f"Ray Serve: {MISSING}.\n"
+    rows = []
+    for callers in sorted({load.callers for _, load in loads}):
+        rates = {
+            variant: median(load.rate for each, load in loads if each == variant and load.callers == callers)
+            for variant in {variant for variant, _ in loads}
+        }
+        rows.append(
+            [f"{callers}", *(about(rates[variant]) for variant in ("serve.batch", "batchers") if variant in rates)]
+        )
+    return table(("callers", "`serve.batch`, answers/s", "batchers, answers/s"), rows)
+
+
+# When things break
+
+
+SHOWN: Sequence[tuple[str, str, str]] = (
+    ("calls", "no outcome", "callers that never get an answer: cancelled calls, failed batches, stops"),
+    ("calls", "calls", "... of so many calls"),
+    ("field", "no outcome", "the same in hard programs: dying workers, recursion, log handlers that call"),
+    ("calls", "wrong answers", "answers of somebody else"),
+    ("sigterm", "accepted, but no answer", "accepted requests without an answer, 20 times SIGTERM"),
+    (
+        "overload",
+        "answered, share of the capacity",
+        "answered in time at ten times too much, share of the capacity",
+    ),
+    ("hostile", "status 5xx", "errors of the server for hostile bodies"),
+    ("kill", "failed, of others", "failed requests on other workers when one is killed"),
+)
+
+
+def faults_in_short(scale: Scale) -> str:
+    """Return what callers lose."""
+    measured = fault_results(scale)
+    rows = []
+    for scenario, figure, words in SHOWN:
+        results = measured.get(scenario, {})
+        values = [results[subject].figures.get(figure) if subject in results else None for subject in SUBJECTS]
+        rows.append([words, *("" if value is None else about(value, 3) for value in values)])
+    return table(["what is lost", *(NAMES[subject] for subject in SUBJECTS)], rows)
+
+
+def promises_in_short(scale: Scale) -> str:
+    """Say how many promises are kept."""
+    kept, broken = 0, 0
+    for name, results in fault_results(scale).items():
+        for subject in get_args(Backend):
+            for figure, promised in SCENARIOS[name].promised.items():
+                value = results[subject].figures.get(figure) if subject in results else None
+                if value is not None:
+                    kept += promised.holds(value)
+                    broken += not promised.holds(value)
+    if not kept + broken:
+        return f"Promises: {MISSING}.\n"
+    which = "" if not broken else "; [the page](docs/benchmarks/faults.md) says which are not"
+    return f"{kept} of {kept + broken} promises that were measured are kept{which}.\n"
+
+
+def answers_by_connections(scale: Scale) -> dict[str, list[tuple[int, float]]]:
+    """Return answers a second of the emulated model by connections, for each backend with its defaults."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for result in loop_results(scale).values():
+        loop, runs = result.measured.loop, result.measured.runs["greedy"]
+        if loop.model_call == "emulated":
+            found[loop.backend] = [
+                (at[0].loaded.connections, median(run.loaded.rate for run in at)) for at in zip(*runs, strict=True)
+            ]
+    return found
+
+
+OVERVIEW: dict[str, Callable[[Scale], str]] = {
+    "scale": scale_sentence,
+    "advice": advice_table,
+    "original-answers": original_answers,
+    "difference": difference_sentence,
+    "servers-in-short": servers_in_short,
+    "calls-in-short": calls_in_short,
+    "lengths-in-short": lengths_in_short,
+    "ray-in-short": ray_in_short,
+    "faults-in-short": faults_in_short,
+    "promises-in-short": promises_in_short,
+}
