@@ -30,7 +30,7 @@ from .policies.window import Window
 from .rows import Rows
 from .stats import BatcherStats, HistogramSnapshot
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "BACKENDS",

@@ -94,15 +94,15 @@ class Options:
     length
         A function of the item: how long it is, for a model that pads each item to the longest one of its batch. A
         finite number, 0 or more, in any unit. It is called in the caller. The batcher learns how the time depends
-        on lengths, and puts items together that are fast together; see `policies/lengths.py`. Only the item that would
-        be the first without `length` is sure to be in the next batch. Not together with `cost`. Default None: the
-        items of a batch are in order. (Promises 3 and 10.)
+        on lengths, and puts items together that are fast together; see `policies/lengths.py`. Only the item that
+        would be the first without `length` is sure to be in the next batch. Not together with `cost`. Default
+        None: the items of a batch are in order. (Promises 3 and 10.)
     batch_sizes
         The sizes for which a model is compiled, such as (1, 8, 32): batches have these sizes where enough items
-        wait. Whole numbers, 1 or more. If the items that wait are no such number, the batch gets the next lower size, or all of them if they are more than half of the next higher
-        one. Then the function has to pad the batch, as `batchers.arrays.stacked` does. The largest is
-        `max_batch_size`.
-        Default None: batches of any size. (Promise 4.)
+        wait. Whole numbers, 1 or more. If the items that wait are no such number, the batch gets the next lower
+        size, or all of them if they are more than half of the next higher one. Then the function has to pad the
+        batch, as `batchers.arrays.stacked` does. The largest is `max_batch_size`. Default None: batches of any
+        size. (Promise 4.)
     on_error
         What happens after a batch has failed: "fail": all its items fail; "bisect": it is halved and run again,
         until the items that fail alone are found and the others have their results. "bisect" takes at most 2n - 1

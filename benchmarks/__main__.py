@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from . import report
-from .command_line import PARTS, parser
+from .command_line import LONG, PARTS, parser
 from .environment import Environment, environment
 from .faults import mutants
 from .faults import plan as faults_plan
@@ -63,6 +63,9 @@ START_AND_STOP = 6.0
 
 SIMULATION = 15.0
 """Seconds for one simulated case with all policies, for the estimate."""
+
+LONG_ONES = ("faults/soak", faults_plan.MUTANTS)
+"""What takes most of an hour and is measured apart."""
 
 SIMULATIONS = {"simulate": simulation.run, "front-ends": processes.run}
 """What nothing is measured for."""
@@ -189,6 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
         part = f"{options.what}/" if options.what in PARTS else ""
         planned = (found for found in plan(scale, options.port) if found.name.startswith(part))
         wanted = [found for found in planned if options.only in found.name]
+        if options.what in {"all", LONG}:
+            wanted = [found for found in wanted if found.name.startswith(LONG_ONES) == (options.what == LONG)]
         runnable = [found for found in wanted if not found.name.startswith("lengths/")]
         if runnable != wanted and options.what != "lengths" and not texts.is_installed():
             console.print(texts.MISSING, markup=False)

@@ -20,6 +20,8 @@ PARTS = {
     "start": "imports and starts",
 }
 
+LONG = "long"
+
 PORT = "port of the server under test; default: a free one"
 
 DESCRIPTION = """Measure what is missing in assets/results, and write BENCHMARK.md and its pictures from it.
@@ -28,6 +30,7 @@ An interrupted run goes on where it was: a result of the same scale, code, machi
 
 EXAMPLES = """examples:
   python -m benchmarks quick                      a short version, in under ten minutes
+  python -m benchmarks all                        all but soaks and mutants (`long`), in about three hours
   python -m benchmarks peers --only mosec         the measurements whose names have mosec in them
   python -m benchmarks cell --most-users 500      one load measurement of your own
   python -m benchmarks simulate --policy greedy   one case in simulated time
@@ -44,7 +47,12 @@ def parser() -> argparse.ArgumentParser:
     )
     found.set_defaults(quick=False, again=False, only="", port=None)
     commands = found.add_subparsers(dest="what", required=True, metavar="COMMAND")
-    for name, text in {"quick": "a short version of all parts", "all": "all parts", **PARTS}.items():
+    whole = {
+        "quick": "a short version of all parts",
+        "all": "all parts, in about three hours",
+        LONG: "soaks and mutants, in two more hours",
+    }
+    for name, text in {**whole, **PARTS}.items():
         _add_measurements(_command(commands, name, text, f"{name} --again"), is_part=name in PARTS)
     report = _command(
         commands, "report", "BENCHMARK.md and its pictures, from the results that there are", "report"

@@ -102,10 +102,10 @@ SCENARIOS = {
     "items": Scenario(
         "very many items",
         partial(_in_process, "items", items.SECONDS),
-        size=10_000_000,
+        size=2_000_000,
         quick=100_000,
-        peers=10_000_000,
-        seconds=120.0,
+        peers=2_000_000,
+        seconds=30.0,
         promised={"growth until the end, MB": Range(most=5.0)},
     ),
     "sigterm": Scenario(
@@ -120,32 +120,34 @@ SCENARIOS = {
     "sigterm-two": Scenario(
         "the same with two workers",
         partial(stops.run, workers=2),
-        size=20,
+        size=10,
         quick=0,
-        peers=20,
-        seconds=120.0,
+        peers=0,
+        seconds=60.0,
         promised=A_CLEAN_END,
+        subjects=OURS,
     ),
     "kill": Scenario(
         "kill -9 of one of two workers, 200 clients",
         kills.run,
-        size=10,
+        size=5,
         quick=0,
-        peers=10,
-        seconds=340.0,
+        peers=0,
+        seconds=170.0,
         promised={
             "failed, of others": NONE,
             "rate from 2 s to 8 s, against before": Range(least=0.9),
             "workers at the end, fewest": Range(least=2),
         },
+        subjects=OURS,
     ),
     "overload": Scenario(
         "ten times too much, open loop, queue of 64",
         overload.run,
-        size=60,
+        size=40,
         quick=0,
-        peers=60,
-        seconds=95.0,
+        peers=40,
+        seconds=75.0,
         promised={
             "answered, share of the capacity": Range(least=0.9),
             "the same, against queue time + 2 batches": Range(most=1.03),
@@ -160,10 +162,10 @@ SCENARIOS = {
     "storm": Scenario(
         "clients that come again when they are refused",
         overload.storm,
-        size=10,
+        size=6,
         quick=0,
-        peers=10,
-        seconds=115.0,
+        peers=6,
+        seconds=75.0,
         promised={
             overload.words_of(number, waits=waits)[0]: Range(least=0.9)
             for number in overload.RETRIERS[1:]
@@ -174,10 +176,10 @@ SCENARIOS = {
     "hostile": Scenario(
         "hostile bodies, and neighbours in the same batches",
         hostile.run,
-        size=100_000,
+        size=40_000,
         quick=5000,
-        peers=20_000,
-        seconds=90.0,
+        peers=10_000,
+        seconds=40.0,
         promised=dict.fromkeys(
             (
                 *("status 5xx", "no answer within a second", "connection closed without an answer"),
@@ -189,10 +191,10 @@ SCENARIOS = {
     "streams": Scenario(
         "hostile bytes on the socket, beside uvicorn's own protocol",
         streams.run,
-        size=100_000,
+        size=30_000,
         quick=0,
         peers=0,
-        seconds=240.0,
+        seconds=75.0,
         promised={streams.DIFFERENT: NONE},
         subjects=OURS,
     ),

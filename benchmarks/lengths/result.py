@@ -32,7 +32,7 @@ class Texts(BaseModel):
         return self.rounds * (len(CLOSED) * self.closed_seconds + len(OPEN) * self.open_seconds) * 1.4 + 40
 
 
-FULL = Texts(rounds=3, closed_seconds=20, open_seconds=30)
+FULL = Texts(rounds=2, closed_seconds=20, open_seconds=30)
 QUICK = Texts(rounds=1, closed_seconds=4, open_seconds=4)
 
 

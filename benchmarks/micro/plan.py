@@ -40,7 +40,7 @@ def groups(scale: Scale) -> dict[str, Group]:
             sides += [_peer("coroutines", peer, callers) for peer in peers]
             sides += [_peer("coroutines", peer, callers, window=True) for peer in ("async-batcher", "batched")]
         found[f"coroutines-{callers}"] = sides
-    for callers in (1, 8, 64, 256):
+    for callers in (1, 64, 256):
         sides = [_ours("threads", side, floor, callers) for side, floor in THREADS.items()]
         if full:
             sides += [_peer("threads", "batched", callers, window=window) for window in (False, True)]

@@ -9,7 +9,7 @@ from benchmarks.spread import interleaved
 
 from .http import COSTS, SERVERS, SETTLE_SECONDS, WARM_UP_SECONDS
 
-REPEATS = 4
+REPEATS = 3
 START_SECONDS = 10.0
 """What a start takes, for the estimate."""
 
