@@ -113,11 +113,11 @@ class Options:
         be cancelled. Default False: the batch runs to its end. (Promise 5.)
     executor
         The `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
-        makes one. A class counts as such a function. One that was handed in is never shut down; if it breaks, all calls fail
-        and `healthy` is False. One that was made is shut down by `stop`, and replaced if it breaks: its running
-        batch fails and is not sent again; if the new one breaks before its first result, the next one is made
-        after 1 second, then 2, up to 60. A ProcessPoolExecutor needs a function, items and results that can be
-        pickled. Default None: threads of the batcher. (Promise 14.)
+        makes one. A class counts as such a function. One that was handed in is never shut down; if it breaks, all
+        calls fail and `healthy` is False. One that was made is shut down by `stop`, and replaced if it breaks: its
+        running batch fails and is not sent again; if the new one breaks before its first result, the next one is
+        made after 1 second, then 2, up to 60. A ProcessPoolExecutor needs a function, items and results that can
+        be pickled. Default None: threads of the batcher. (Promise 14.)
     name
         Shown by `repr` and in the names of threads. Default None: the name of the class.
     """
