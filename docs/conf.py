@@ -51,7 +51,8 @@ def adapt_links(_: Sphinx, page: str, source: list[str]) -> None:
         text = re.sub(r"\]\(([A-Z]+\.md)", lambda found: f"]({TARGETS.get(found[1], found[1])}", text)
     for file, target in TARGETS.items():
         text = text.replace(f"](../{up}{file}", f"]({up}{target}")
-    text = re.sub(r"\]\((\.\./)*recipes/(\w+)\.py\)", rf"]({up}recipes.md#\2py)", text)
+    if page != "recipes":
+        text = re.sub(r"\]\((\.\./)*recipes/(\w+)\.py\)", rf"]({up}recipes.md#\2py)", text)
     source[0] = text
 
 

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from batchers import Options
+from batchers import Batcher, Options
 from batchers.serving.settings import PREFIX, ModelSettings
 from server.model import MODEL_FILE
 from server.settings import Settings
@@ -50,7 +50,9 @@ def options(*, whole: bool) -> str:
     """Return the table of options, with whole descriptions or their first sentences."""
     rows = []
     for option, text in described(Options):
-        meaning = PROMISES.sub("", text).replace("see `policies/lengths.py`", "see [how](how-it-works.md)")
+        meaning = PROMISES.sub("", text).replace(
+            "see `policies/lengths.py`", "see [lengths](choosing.md#items-of-different-lengths)"
+        )
         if not whole:
             meaning = SENTENCE.findall(DEFAULT.sub("", meaning))[0].rstrip(".")
         rows.append(f"| `{option}` | {default_of(option)} | {meaning} |\n")
@@ -77,20 +79,27 @@ def recipes() -> str:
     parts = []
     for file in sorted((DOCS / "recipes").glob("*.py")):
         first = file.read_text().split('"""')[1].strip().splitlines()[0]
-        parts.append(
-            f"## {file.name}\n\n{first}\n\n```{{literalinclude}} recipes/{file.name}\n:language: python\n```\n"
-        )
+        parts.append(f"## {file.name}\n\n{first} ([file](recipes/{file.name}))\n")
+        parts.append(f"```{{literalinclude}} recipes/{file.name}\n:language: python\n```\n")
     return "\n".join(parts)
 
 
+def promises() -> str:
+    """Return the list of promises, from the docstring of `Batcher`."""
+    text = inspect.getdoc(Batcher) or ""
+    listed = text[text.index("1. ") :].partition("\n\n")[0]
+    return f"{listed}\n"
+
+
 TABLES = {
+    "promises": promises,
     "options": lambda: options(whole=True),
     "options-in-short": lambda: options(whole=False),
     "settings": settings,
     "recipes": recipes,
 }
 
-PAGES = (ROOT / "README.md", DOCS / "configuration.md", DOCS / "recipes.md")
+PAGES = (ROOT / "README.md", DOCS / "configuration.md", DOCS / "promises.md", DOCS / "recipes.md")
 
 
 def pages() -> dict[Path, str]:

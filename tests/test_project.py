@@ -179,6 +179,21 @@ started.wait()
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("arrays", "numpy", "arrays"),
+        ("serving", "fastapi", "serving"),
+        ("integrations.prometheus", "prometheus_client", "prometheus"),
+        ("integrations.ray", "ray", "ray"),
+    ],
+)
+def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:
+    """The error says what to install."""
+    ended = run([sys.executable, "-c", f"import sys; sys.modules[{missing!r}] = None; import batchers.{module}"])
+    assert f"install the extra `{extra}`" in ended.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("when", ["in atexit", "in a thread", "in a loop in a thread", "unasked"])
 def test_end_of_the_main_thread(backend: str, flavour: str, when: str) -> None:
     """What is handed in before, or by threads that outlive it, is served, also where no thread starts any more."""

@@ -16,12 +16,16 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
-
 from batchers import Batcher, BatcherStats, HistogramSnapshot, OptionError
+
+try:
+    from prometheus_client import Metric
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
+except ModuleNotFoundError as error:
+    msg = "batchers.integrations.prometheus needs prometheus-client: install the extra `prometheus`"
+    raise ModuleNotFoundError(msg, name=error.name) from error
 
 _OUTCOMES = ("completed", "failed", "cancelled", "expired", "stopped", "rejected")
 

@@ -29,12 +29,16 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
-from ray import serve
-from ray.serve import metrics
-from ray.serve.config import AutoscalingContext
-from ray.serve.exceptions import RayServeException
-
 from batchers import AsyncioBatcher, BatcherStats, OptionError
+
+try:
+    from ray import serve
+    from ray.serve import metrics
+    from ray.serve.config import AutoscalingContext
+    from ray.serve.exceptions import RayServeException
+except ModuleNotFoundError as error:
+    msg = "batchers.integrations.ray needs ray[serve]: install the extra `ray`"
+    raise ModuleNotFoundError(msg, name=error.name) from error
 
 logger = logging.getLogger("ray.serve")
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+try:
+    import fastapi  # noqa: F401 - to say which extra is missing
+except ModuleNotFoundError as error:
+    msg = "batchers.serving needs fastapi: install the extra `serving`"
+    raise ModuleNotFoundError(msg, name="fastapi") from error
+
 from .answers import UnprocessableError, add_error_handlers
 from .application import create_app
 from .endpoints import ServedApp

@@ -47,9 +47,9 @@ class Settings(BaseSettings):
     )
 
     backend: Literal["threading", "asyncio"] = Field(
-        default="asyncio", title="the implementation of the batcher", description="threading or asyncio"
+        default="asyncio", title="the backend of the batcher", description="threading or asyncio"
     )
-    max_batch_size: Limit = Field(default=256, title="items of a batch at most", description=LIMIT)
+    max_batch_size: Limit = Field(default=256, title="the largest number of items in a batch", description=LIMIT)
     max_queue_time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         default=None,
         title="time that an item waits for more items while a slot is free; not with policy adaptive",

@@ -17,7 +17,7 @@ from benchmarks.results import Result, provenance, read
 from benchmarks.scale import Scale
 from benchmarks.spread import Spread, clearly_differ
 
-from .fault_tables import NAMES, fault_results
+from .fault_tables import NAMES, broken_promises, fault_results
 from .load_tables import failures_start, load_results, originals
 from .markdown import table
 from .micro_tables import micro_results
@@ -61,12 +61,12 @@ def advice_table(scale: Scale) -> str:
     """Return what to take, and what it gains."""
     rows = [
         (
-            "coroutines that call (FastAPI, aiohttp), one device such as a GPU",
+            "coroutines that call (FastAPI, aiohttp), and one device such as a GPU",
             "`asyncio`, defaults",
-            _gain_of_batching(scale, "asyncio"),
+            _gain_of_batching(scale),
         ),
         (
-            "threads that call (Flask, Django), one device",
+            "threads that call (Flask, Django), and one device",
             "`threading`, defaults",
             _gain_of_threads(scale),
         ),
@@ -82,22 +82,22 @@ def advice_table(scale: Scale) -> str:
         ),
         (
             "clients that give up after a time, or retry",
-            "either; `timeout=` that time, `policy=Adaptive()`, a small `max_queue_size`",
+            "either; `timeout=` that time, `policy=Adaptive()`, `max_queue_size` as below",
             _gain_of_deadlines(scale),
         ),
     ]
     return table(("you have", "take", "you gain"), rows, texts=3)
 
 
-def _gain_of_batching(scale: Scale, backend: Backend) -> str:
+def _gain_of_batching(scale: Scale) -> str:
     alone = originals(scale).get("predict")
-    latency, rate = (_tops(scale, "emulated", backend, figure) for figure in ("mean", "requests_per_second"))
+    latency, rate = (_tops(scale, "emulated", "asyncio", figure) for figure in ("mean", "requests_per_second"))
     if alone is None or not latency.values:
         return MISSING
     start = failures_start(alone.measured.seconds)
     lost = f"fails from {about(start)} requests/s on" if start else "does not fail"
     gained = f"{about(rate.middle)} requests/s in {about(1000 * latency.middle)} ms"
-    return f"{gained}; without batches the same model {lost}"
+    return f"{gained}, on either backend (emulated model); without batches the same model {lost}"
 
 
 def _gain_of_threads(scale: Scale) -> str:
@@ -105,15 +105,17 @@ def _gain_of_threads(scale: Scale) -> str:
     if found is None or not {"threading-sync", "asyncio-sync"} <= found.seconds_per_item.keys():
         return MISSING
     own, other = (1e6 * found.spread(side).middle for side in ("threading-sync", "asyncio-sync"))
-    return f"a call costs {about(own)} µs; on `asyncio` {about(other)} µs"
+    return f"the same; a call costs {about(own)} µs, on `asyncio` {about(other)} µs"
 
 
 def _gain_of_spacing(scale: Scale) -> str:
     found = [result.policies for _, _, result in simulated_of(scale, "devices")]
     if not found:
         return MISSING
-    share = max(1 - each["adaptive"].mean / each["greedy"].mean for each in found)
-    return f"up to {about(100 * share)} % less latency than with the default policy, on four devices (simulated)"
+    least, *_, most = sorted(100 * (1 - each["adaptive"].mean / each["greedy"].mean) for each in found)
+    change = f"{about(-least, 1)} % more" if least < 0 else "no more"
+    against = "than with the default policy (four devices, simulated)"
+    return f"from {change} latency (idle) to {about(most)} % less (busy) {against}"
 
 
 def _gain_of_lengths(scale: Scale) -> str:
@@ -123,9 +125,7 @@ def _gain_of_lengths(scale: Scale) -> str:
     rates = {rule: median(values) for rule, values in found.measured.closed.items()}
     own = min(rates[rule] for rule in OURS) / rates[ONE_BY_ONE]
     worse = rates[IN_ORDER] / rates[ONE_BY_ONE]
-    return (
-        f"{about(own)} times as many texts/s as without batches; batches in order of arrival: {about(worse)} times"
-    )
+    return f"{about(own)} times as many texts/s as without batches; batches without `length`: {about(worse)} times"
 
 
 def _gain_of_deadlines(scale: Scale) -> str:
@@ -135,8 +135,8 @@ def _gain_of_deadlines(scale: Scale) -> str:
     capacity = found[-1].case.line.capacity
     greedy, adaptive = (found[-1].policies[policy].goodput / capacity for policy in ("greedy", "adaptive"))
     return (
-        f"under overload {about(100 * min(adaptive, 1.0), 3)} % of the capacity is answered in time, "
-        f"with the defaults {about(100 * greedy)} % (simulated)"
+        f"with twice as many calls as the model serves, {about(100 * min(adaptive, 1.0), 3)} % of its capacity in "
+        f"time; with the default policy and an unbounded queue {about(100 * greedy)} % (simulated)"
     )
 
 
@@ -157,8 +157,8 @@ def _tops(scale: Scale, call: ModelCall, backend: Backend, figure: str) -> Sprea
 
 ORIGINAL_WORDS = {
     "predict": "no batcher (`/predict`)",
-    "optimized_predict": "v0.1.0, `threading`",
-    "optimized_predict_v0.2.0": "v0.2.0, `asyncio`",
+    "optimized_predict": "`threading`, ramp of v0.1.0",
+    "optimized_predict_v0.2.0": "`asyncio`, ramp of v0.2.0",
 }
 
 
@@ -185,9 +185,9 @@ def _answers(result: Result[LoadResult] | None) -> list[str]:
 
 
 CALL_WORDS: dict[ModelCall, str] = {
-    "emulated": "a model of 11 ms that runs one call at a time",
-    "compiled": "the Keras model, compiled",
-    "keras": "the Keras model by `model.predict`",
+    "emulated": "the emulated model",
+    "compiled": "a compiled Keras model",
+    "keras": "the same Keras model by `model.predict`",
 }
 
 
@@ -199,18 +199,15 @@ def difference_sentence(scale: Scale) -> str:
         if not threading.values or not asyncio.values:
             return f"The two backends: {MISSING}.\n"
         if clearly_differ(threading, asyncio):
-            slower = "asyncio" if asyncio.middle > threading.middle else "threading"
-            low, high = sorted((threading.middle, asyncio.middle))
+            means = (f"{about(1000 * spread.middle, 3)} ms" for spread in (threading, asyncio))
             clear.append(
-                f"with {CALL_WORDS[call]}, `{slower}` has a mean that is {about(100 * (high / low - 1))} % higher"
+                f"with {CALL_WORDS[call]}, the mean is {next(means)} on `threading` and {next(means)} on `asyncio`"
             )
         else:
             alike.append(CALL_WORDS[call])
     said = [f"{'; '.join(clear)}."] if clear else []
     said += (
-        [f"With {' and with '.join(alike)}, the backends differ by less than two runs of the same one."]
-        if alike
-        else []
+        [f"With {' and with '.join(alike)}, they differ by less than two runs of one backend."] if alike else []
     )
     return " ".join(part[0].upper() + part[1:] for part in said) + "\n"
 
@@ -228,6 +225,7 @@ SERVER_WORDS = {
     "mosec": "mosec, 1 model",
     "mosec, 2 processes": "mosec, 2 models",
     "async-batcher": "async-batcher, in FastAPI",
+    "batchers, in async-batcher's route": "batchers, in async-batcher's route",
     "LitServe": "LitServe",
     "BentoML": "BentoML",
     "Ray Serve": "Ray Serve",
@@ -296,7 +294,7 @@ LENGTH_WORDS = {
     "in order": "batches in order of arrival",
     "threading": "`length=len`, `threading`",
     "asyncio": "`length=len`, `asyncio`",
-    "clairvoyant": "best known: the model's costs are known beforehand",
+    "clairvoyant": "an ideal rule that knows the model's costs beforehand",
 }
 
 
@@ -306,7 +304,7 @@ def lengths_in_short(scale: Scale) -> str:
     if found is None:
         return f"Texts: {MISSING}.\n"
     rates = {rule: median(values) for rule, values in found.measured.closed.items()}
-    rows = [[LENGTH_WORDS[rule], about(rate), about(rate / rates[ONE_BY_ONE])] for rule, rate in rates.items()]
+    rows = [[LENGTH_WORDS[rule], about(rate, 3), about(rate / rates[ONE_BY_ONE])] for rule, rate in rates.items()]
     return table(("rule", "texts/s", "against no batches"), rows)
 
 
@@ -331,19 +329,27 @@ def ray_in_short(scale: Scale) -> str:
 # When things break
 
 
-SHOWN: Sequence[tuple[str, str, str]] = (
-    ("calls", "no outcome", "callers that never get an answer: cancelled calls, failed batches, stops"),
-    ("calls", "calls", "... of so many calls"),
-    ("field", "no outcome", "the same in hard programs: dying workers, recursion, log handlers that call"),
-    ("calls", "wrong answers", "answers of somebody else"),
-    ("sigterm", "accepted, but no answer", "accepted requests without an answer, 20 times SIGTERM"),
+ANSWERLESS = "accepted, but no answer"
+
+
+LOST: Sequence[tuple[str, str, tuple[str, ...], str]] = (
+    ("calls", "no outcome", ("calls",), "calls without an outcome: neither a result nor an error (random calls)"),
     (
-        "overload",
-        "answered, share of the capacity",
-        "answered in time at ten times too much, share of the capacity",
+        "field",
+        "no outcome",
+        ("calls",),
+        "the same in hard programs: dying workers, recursion, re-entering log handlers",
     ),
-    ("hostile", "status 5xx", "errors of the server for hostile bodies"),
-    ("kill", "failed, of others", "failed requests on other workers when one is killed"),
+    ("calls", "wrong answers", ("calls",), "results that belong to another caller (random calls)"),
+    ("sigterm", ANSWERLESS, ("answered", ANSWERLESS), "accepted requests without an answer, 20 times SIGTERM"),
+    ("hostile", "status 5xx", ("bodies",), "server errors for hostile bodies"),
+)
+"""Scenario, figure, the figures that it is a part of, and words."""
+
+GOODPUT = (
+    "overload",
+    "answered, share of the capacity",
+    "requests answered in time under ten times too much load",
 )
 
 
@@ -351,27 +357,51 @@ def faults_in_short(scale: Scale) -> str:
     """Return what callers lose."""
     measured = fault_results(scale)
     rows = []
-    for scenario, figure, words in SHOWN:
-        results = measured.get(scenario, {})
-        values = [results[subject].figures.get(figure) if subject in results else None for subject in SUBJECTS]
-        rows.append([words, *("" if value is None else about(value, 3) for value in values)])
-    return table(["what is lost", *(NAMES[subject] for subject in SUBJECTS)], rows)
+    for scenario, figure, whole, words in LOST:
+        cells = []
+        for subject in SUBJECTS:
+            figures = measured.get(scenario, {}).get(subject)
+            lost = None if figures is None else figures.figures.get(figure)
+            if figures is None or lost is None:
+                cells.append("")
+            else:
+                of = sum(figures.figures.get(part, 0.0) for part in whole)
+                cells.append(f"{_count(lost)} of {_count(of)}")
+        rows.append([words, *cells])
+    scenario, figure, words = GOODPUT
+    shares = [
+        measured[scenario][subject].figures.get(figure) if subject in measured.get(scenario, {}) else None
+        for subject in SUBJECTS
+    ]
+    rows.append(
+        [f"{words}, of the capacity", *("" if share is None else f"{100 * share:.0f} %" for share in shares)]
+    )
+    return table(["", *(NAMES[subject] for subject in SUBJECTS)], rows)
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}".replace(",", " ")
 
 
 def promises_in_short(scale: Scale) -> str:
-    """Say how many promises are kept."""
-    kept, broken = 0, 0
-    for name, results in fault_results(scale).items():
-        for subject in get_args(Backend):
-            for figure, promised in SCENARIOS[name].promised.items():
-                value = results[subject].figures.get(figure) if subject in results else None
-                if value is not None:
-                    kept += promised.holds(value)
-                    broken += not promised.holds(value)
-    if not kept + broken:
+    """Say which promises are not kept."""
+    known = sum(
+        figure in results[subject].figures
+        for name, results in fault_results(scale).items()
+        for subject in get_args(Backend)
+        if subject in results
+        for figure in SCENARIOS[name].promised
+    )
+    if not known:
         return f"Promises: {MISSING}.\n"
-    which = "" if not broken else "; [the page](docs/benchmarks/faults.md) says which are not"
-    return f"{kept} of {kept + broken} promises that were measured are kept{which}.\n"
+    broken = list(broken_promises(scale))
+    listed = "([the list](docs/benchmarks/faults.md))"
+    head = f"Of {known} promises with a figure {listed}, {known - len(broken)} were kept"
+    return (
+        f"{head}{'. Not kept:' if broken else '.'}\n"
+        + "".join(f"\n* {each}" for each in broken)
+        + ("\n" if broken else "")
+    )
 
 
 def answers_by_connections(scale: Scale) -> dict[str, list[tuple[int, float]]]:
