@@ -53,8 +53,8 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
     6. A failing batch fails its own items only, and the next batch runs. `on_error="bisect"` finds the items
        that fail and serves the rest. Each caller gets its own copy of the exception, of the same type, with the
        original as cause. The frames of the original are cleared, so that no caller holds the item of another one;
-       file, line and text stay. Failed batches are logged, at most one record a second, also if nobody waits. Callers get
-       `BatchFunctionError` for StopIteration and for exceptions that are no `Exception` (SystemExit,
+       file, line and text stay. Failed batches are logged, at most one record a second, also if nobody waits.
+       Callers get `BatchFunctionError` for StopIteration and for exceptions that are no `Exception` (SystemExit,
        KeyboardInterrupt, CancelledError, GeneratorExit).
     7. Wrong results raise `BatchResultError` at every batch size: too few, too many, None, text, scalars,
        generators, mappings, sets, and whatever holds columns instead of rows (a tuple, a named tuple, a data

@@ -70,7 +70,8 @@ class Options:
         The most items that wait, without those in running batches: 1 or more; -1: no limit. Default 1024.
         (Promise 8.)
     timeout
-        Time limit of a call in seconds, if the call gives no `timeout`: above 0. Default None: no limit. (Promise 8.)
+        Time limit of a call in seconds, if the call gives no `timeout`: above 0. Default None: no limit.
+        (Promise 8.)
     batch_timeout
         Seconds that `process_batch` may take: above 0. After that time the callers of the batch get
         `BatchTimeoutError`, and the next batch takes its slot. An async function is cancelled. A thread cannot
@@ -99,10 +100,10 @@ class Options:
         None: the items of a batch are in order. (Promises 3 and 10.)
     batch_sizes
         The sizes for which a model is compiled, such as (1, 8, 32): batches have these sizes where enough items
-        wait. Whole numbers, 1 or more. If the number of waiting items is no such size, the batch gets the next lower
-        size, or all of them if they are more than half of the next higher one. Then the function has to pad the
-        batch, as `batchers.arrays.stacked` does. The largest is `max_batch_size`. Default None: batches of any
-        size. (Promise 4.)
+        wait. Whole numbers, 1 or more. If the number of waiting items is no such size, the batch gets the next
+        lower size, or all of them if they are more than half of the next higher one. Then the function has to pad
+        the batch, as `batchers.arrays.stacked` does. The largest is `max_batch_size`. Default None: batches of
+        any size. (Promise 4.)
     on_error
         What happens after a batch has failed: "fail": all its items fail; "bisect": it is halved and run again,
         until the items that fail alone are found and the others have their results. "bisect" takes at most 2n - 1
