@@ -45,6 +45,18 @@ def test_an_offer_of_several_ends() -> None:
     assert core.inconsistent is False
 
 
+def test_requests_of_different_calls() -> None:
+    """Those that are refused say why, in order; the others wait since now."""
+    core: Core[int, int] = Core(Options(max_queue_size=2))
+    requests = [Request(number) for number in range(4)]
+    refused = core.offer_each(requests, 7.0)
+    assert [request for request, _ in refused] == requests[2:]
+    assert all(isinstance(error, QueueFullError) for _, error in refused)
+    assert [request.arrived for request in requests[:2]] == [7.0, 7.0]
+    assert core.queued == 2
+    assert core.offer_each([], 8.0) == []
+
+
 def test_a_batch_ends_while_another_one_is_deserted() -> None:
     """The decision on the other one is still to come."""
     core: Core[int, int] = Core(Options(max_batch_size=1, concurrency=2, cancel_abandoned=True))
