@@ -34,6 +34,7 @@ html_static_path = ["static"]
 html_css_files = ["wide-tables.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 PAGES_OF_THE_ROOT = {"benchmark": "BENCHMARK.md", "changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
 """Pages of the site that are files of the repository's root."""

@@ -24,6 +24,7 @@ MARKED = re.compile(r"(<!-- (?P<name>[\w-]+): begin -->\n).*?(<!-- (?P=name): en
 
 PROMISES = re.compile(r" \(Promises? [\d and,]+\.\)")
 DEFAULT = re.compile(r" ?Default (None|-?\d+|\"fail\"|False)[^.]*\.")
+LENGTHS = "[items of different lengths](choosing.md#items-of-different-lengths)"
 SENTENCE = re.compile(r".*?\.(?= |$)")
 
 
@@ -46,15 +47,20 @@ def default_of(option: str) -> str:
     return shown.get(option, "none" if value is None else f"`{value}`")
 
 
-def options(*, whole: bool) -> str:
-    """Return the table of options, with whole descriptions or their first sentences."""
+def options() -> str:
+    """Return each option with its whole description."""
+    parts = []
+    for option, text in described(Options):
+        meaning = PROMISES.sub("", text).replace("see `policies/lengths.py`", f"see {LENGTHS}")
+        parts.append(f"### {option}\n\n{meaning}\n")
+    return "\n".join(parts)
+
+
+def options_in_short() -> str:
+    """Return the table of options, with the first sentence of each description."""
     rows = []
     for option, text in described(Options):
-        meaning = PROMISES.sub("", text).replace(
-            "see `policies/lengths.py`", "see [lengths](choosing.md#items-of-different-lengths)"
-        )
-        if not whole:
-            meaning = SENTENCE.findall(DEFAULT.sub("", meaning))[0].rstrip(".")
+        meaning = SENTENCE.findall(DEFAULT.sub("", PROMISES.sub("", text)))[0].rstrip(".")
         rows.append(f"| `{option}` | {default_of(option)} | {meaning} |\n")
     return "| option | default | meaning |\n| --- | --- | --- |\n" + "".join(rows)
 
@@ -93,8 +99,8 @@ def promises() -> str:
 
 TABLES = {
     "promises": promises,
-    "options": lambda: options(whole=True),
-    "options-in-short": lambda: options(whole=False),
+    "options": options,
+    "options-in-short": options_in_short,
     "settings": settings,
     "recipes": recipes,
 }
