@@ -114,7 +114,7 @@ def broken_promises(scale: Scale) -> Iterator[str]:
                 value = results[subject].figures.get(figure)
                 if value is not None and not promised.holds(value):
                     where = f"{NAMES[subject]}, {SCENARIOS[name].words}"
-                    yield f"{where}: {figure} is {value:.4g}, promised {promised}"
+                    yield f"{where}: {figure} is {value:.5g}, promised {promised}"
 
 
 def promise_sentence(scale: Scale) -> str:
