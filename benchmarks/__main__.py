@@ -61,8 +61,8 @@ from .theory import processes
 START_AND_STOP = 6.0
 """Seconds for a server to start and stop, for the estimate."""
 
-SIMULATION = 15.0
-"""Seconds for one simulated case with all policies, for the estimate."""
+SIMULATION, LENGTHS = 6.0, 1.0
+"""Seconds for one simulated case with all policies, and for one with lengths, for the estimate."""
 
 LONG_ONES = ("faults/soak", faults_plan.MUTANTS)
 """What takes most of an hour and is measured apart."""
@@ -128,7 +128,7 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
         for name, case in policies_plan.cases(scale).items()
     ]
     lengths = [
-        Measurement(name, LengthsResult, SIMULATION, partial(measure_lengths, case), _is_whole("case", case))
+        Measurement(name, LengthsResult, LENGTHS, partial(measure_lengths, case), _is_whole("case", case))
         for name, case in policies_plan.lengths(scale).items()
     ]
     loops = [
