@@ -35,10 +35,10 @@ SETTINGS = {
 def cells(scale: Scale) -> dict[str, Cell]:
     """Return the measurements by their names, in order.
 
-    A full one has 3000 users, 15 s to come and more than a minute to stay; the original's ramps are as long
+    A full one has 3000 users, 12 s to come and a minute to stay; the original's ramps are as long
     as they were there. A quick one has a fifth of the users, a thirtieth of the time, and no special settings.
     """
-    shrunk = {"most_users": 600, "time_scale": 0.03} if scale == "quick" else {"time_scale": 0.25}
+    shrunk = {"most_users": 600, "time_scale": 0.03} if scale == "quick" else {"time_scale": 0.2}
     found = {
         f"load/original/{name}": cell.model_copy(update=shrunk if scale == "quick" else {})
         for name, cell in ORIGINALS.items()
