@@ -168,6 +168,7 @@ EQUAL = (
     Equal("core.endings.Endings._rebuild", "new_level(0)", "new_level(1)", "nothing waits there"),
     Equal("core.endings.Endings._rebuild", "request.deadline < inf", "request.deadline <= inf", NEVER_OVER),
     Equal("core.endings.Endings._recount", "missing < 0", "missing <= 0", NO_DIFFERENCE),
+    Equal("core.endings.Endings._recount", "missing < 0", "missing < 1", NO_DIFFERENCE),
     Equal(
         "core.endings.Endings._recount",
         "self._deserted[batch] = None",
