@@ -22,7 +22,7 @@ help:
 	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
 	@echo "make test    run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
-	@echo "make test-nginx   run the README's settings for nginx, which has to be installed"
+	@echo "make test-nginx   run the settings for nginx of docs/operations.md; nginx has to be installed"
 	@echo "make test-ray   run the tests on Ray Serve, on this machine alone"
 	@echo "make test-wheel   serve a model from the wheel, in an empty environment"
 	@echo "make recipes run the programs that need large packages, in an environment of their own"

@@ -1,4 +1,4 @@
-"""The README's settings for nginx, in front of two servers. `make test-nginx` runs them: they need nginx."""
+"""The settings for nginx of docs/operations.md, in front of two servers. `make test-nginx` runs them: they need nginx."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, servers: list[Server]) -> Iterator[int]:
-    """Run nginx in front of these servers with what the README says; yield its port."""
+    """Run nginx in front of these servers with what that page says; yield its port."""
     found = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     assert found is not None
     block = found[1]
