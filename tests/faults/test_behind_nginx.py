@@ -1,4 +1,4 @@
-"""The settings for nginx of docs/operations.md, in front of two servers. `make test-nginx` runs them: they need nginx."""
+"""The settings for nginx of docs/operations.md, in front of two servers. `make test-nginx` needs nginx."""
 
 from __future__ import annotations
 
