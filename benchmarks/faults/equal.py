@@ -175,6 +175,14 @@ EQUAL = (
         'self._deserted[batch] = ""',
         "nobody reads the value",
     ),
+    Equal("core.machine.Core.offer_one", "levels.get(request.priority)", "levels.get(None)", SLOW_WAY),
+    Equal("core.machine.Core.decide", "if self._bisected else", "if (self._bisected) or True else", NO_DIFFERENCE),
+    Equal(
+        "core.group_queue.GroupQueue._drop_tombstones",
+        "len(self.levels) > 1",
+        "len(self.levels) >= 1",
+        "with one level the method has returned before",
+    ),
     Equal("core.machine.Core._enqueue", "request.deadline < inf", "request.deadline <= inf", NEVER_OVER),
 )
 
