@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.faults.equal import why_equal
 from benchmarks.faults.mutants import MutantsResult
-from benchmarks.faults.plan import MUTANTS, SCENARIOS, faults
+from benchmarks.faults.plan import MUTANTS, SCENARIOS, Range, faults
 from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
 from benchmarks.results import Result, read
 from benchmarks.scale import Scale
@@ -104,8 +104,8 @@ def _code(line: str) -> str:
     return f"`{line}`".replace("|", "\\|") if line else "(nothing)"
 
 
-def broken_promises(scale: Scale) -> Iterator[str]:
-    """Say what one of this project's backends did not keep."""
+def broken_promises(scale: Scale) -> Iterator[tuple[str, Subject, str, float, Range]]:
+    """Yield what our backends did not keep: scenario, backend, figure, value, and what was promised."""
     for name, results in fault_results(scale).items():
         for subject in OURS:
             if subject not in results:
@@ -113,8 +113,7 @@ def broken_promises(scale: Scale) -> Iterator[str]:
             for figure, promised in SCENARIOS[name].promised.items():
                 value = results[subject].figures.get(figure)
                 if value is not None and not promised.holds(value):
-                    where = f"{NAMES[subject]}, {SCENARIOS[name].words}"
-                    yield f"{where}: {figure} is {value:.5g}, promised {promised}"
+                    yield name, subject, figure, value, promised
 
 
 def promise_sentence(scale: Scale) -> str:
@@ -129,7 +128,10 @@ def promise_sentence(scale: Scale) -> str:
         for fault in known
         for figure in SCENARIOS[fault.scenario].promised
     )
-    broken = list(broken_promises(scale))
+    broken = [
+        f"{NAMES[subject]}, {SCENARIOS[name].words}: {figure} is {value:.5g}, promised {promised}"
+        for name, subject, figure, value, promised in broken_promises(scale)
+    ]
     lines = [f"Of the {kept} promises that were measured {len(broken)} were not kept{':' if broken else '.'}\n"]
     lines += [f"* {each}" for each in broken]
     missing = [

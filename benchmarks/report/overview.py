@@ -8,7 +8,7 @@ from statistics import median
 from typing import get_args
 
 from benchmarks.faults.plan import SCENARIOS
-from benchmarks.faults.result import SUBJECTS
+from benchmarks.faults.result import SUBJECTS, FaultResult
 from benchmarks.lengths.result import IN_ORDER, ONE_BY_ONE, OURS, TextsResult
 from benchmarks.load.plan import ORIGINALS
 from benchmarks.load.run import Backend, LoadResult, ModelCall
@@ -125,19 +125,28 @@ def _gain_of_lengths(scale: Scale) -> str:
     rates = {rule: median(values) for rule, values in found.measured.closed.items()}
     own = min(rates[rule] for rule in OURS) / rates[ONE_BY_ONE]
     worse = rates[IN_ORDER] / rates[ONE_BY_ONE]
-    return f"{about(own)} times as many texts/s as without batches; batches without `length`: {about(worse)} times"
+    gained = (
+        f"{about(own)} times as many texts/s as without batches; batches without `length`: {about(worse)} times"
+    )
+    return f"{gained} (one model, on one core)"
 
 
 def _gain_of_deadlines(scale: Scale) -> str:
     found = [result for line, _, result in simulated_of(scale, "overload") if line == "original"]
-    if not found:
+    scenario, figure, _ = GOODPUT
+    shares = [measured.figures[figure] for measured in _ours(scale, scenario) if figure in measured.figures]
+    if not found or not shares:
         return MISSING
-    capacity = found[-1].case.line.capacity
-    greedy, adaptive = (found[-1].policies[policy].goodput / capacity for policy in ("greedy", "adaptive"))
+    greedy = found[-1].policies["greedy"].goodput / found[-1].case.line.capacity
     return (
-        f"with twice as many calls as the model serves, {about(100 * min(adaptive, 1.0), 3)} % of its capacity in "
-        f"time; with the default policy and an unbounded queue {about(100 * greedy)} % (simulated)"
+        f"with ten times too many calls and a queue of 64, {about(100 * min(shares))} % of the capacity in time; "
+        f"with an unbounded queue, at twice too many, {about(100 * greedy)} % (simulated)"
     )
+
+
+def _ours(scale: Scale, scenario: str) -> list[FaultResult]:
+    found = fault_results(scale).get(scenario, {})
+    return [found[subject] for subject in get_args(Backend) if subject in found]
 
 
 def _tops(scale: Scale, call: ModelCall, backend: Backend, figure: str) -> Spread:
@@ -394,14 +403,30 @@ def promises_in_short(scale: Scale) -> str:
     )
     if not known:
         return f"Promises: {MISSING}.\n"
-    broken = list(broken_promises(scale))
+    broken = [
+        f"`{subject}`, {PROMISE_WORDS.get(name, SCENARIOS[name].words)}: {FIGURE_WORDS.get(figure, figure)} is "
+        f"{value:.3g}, promised {promised}"
+        for name, subject, figure, value, promised in broken_promises(scale)
+    ]
     listed = "([the list](docs/benchmarks/faults.md))"
     head = f"Of {known} promises with a figure {listed}, {known - len(broken)} were kept"
     return (
         f"{head}{'. Not kept:' if broken else '.'}\n"
         + "".join(f"\n* {each}" for each in broken)
-        + ("\n" if broken else "")
+        + "\n" * bool(broken)
     )
+
+
+PROMISE_WORDS = {
+    "field": "hard programs",
+    "kill": "kill -9 of one of two workers",
+    "overload": "ten times too much load",
+}
+FIGURE_WORDS = {
+    "the same, against queue time + 2 batches": "the p99, against queue time and two batches,",
+    "rate from 2 s to 8 s, against before": "the rate from 2 s to 8 s, against before,",
+    "errors logged": "the number of errors logged",
+}
 
 
 def answers_by_connections(scale: Scale) -> dict[str, list[tuple[int, float]]]:

@@ -238,7 +238,9 @@ def batching(by_backend: Mapping[str, Sequence[tuple[int, float]]], caption: str
     axes.minorticks_off()
     axes.set_xlim(0.9, 3.2 * most)
     axes.set_xlabel("callers that ask again as soon as they are answered")
-    axes.set_title("Answers per second of a model that takes 11 ms for one item and 13 ms for 200", fontsize=10)
+    axes.set_title(
+        "Answers per second of the emulated model (11 ms for one item, 13 ms for 200), default policy", fontsize=10
+    )
     _plain(axes)
     axes.grid(visible=True, alpha=0.25)
     _save(figure, caption, file, source)
