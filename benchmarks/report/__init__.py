@@ -14,8 +14,8 @@ from benchmarks.scale import Scale
 from . import page, plots, tables
 from .fault_tables import storm_results
 from .load_tables import load_results, originals
-from .overview import answers_by_connections
-from .peer_tables import server_results
+from .overview import CONNECTIONS, SERVER_WORDS, answers_by_connections
+from .peer_tables import rates_of, server_results
 from .policy_tables import loop_results, simulated_results
 from .rate_tables import rate_results
 
@@ -54,22 +54,27 @@ class Picture:
 
 
 def pictures(scale: Scale) -> list[Picture]:
-    """Return those for which there are results."""
+    """Return those for which there are results enough."""
     found = [
         Picture(PICTURES[name], [path_of(result.name, scale)], partial(plots.over_time, result))
         for name, result in originals(scale).items()
     ]
-    loads, rates, servers = load_results(scale), rate_results(scale), server_results(scale)
+    loads, rates = load_results(scale), rate_results(scale)
+    servers = {
+        server: repeats
+        for server, repeats in server_results(scale, SERVER_WORDS).items()
+        if rates_of(repeats, CONNECTIONS).values
+    }
     if loads:
         sources = [path_of(result.name, scale) for result in loads]
         found.append(Picture(plots.COMPARISON, sources, partial(plots.comparison, loads)))
-    if rates:
+    if {plots.family_of(result) for result in rates} >= plots.FAMILIES.keys():
         sources = [path_of(result.name, scale) for result in rates]
         found.append(Picture(plots.AGAINST_RATE, sources, partial(plots.against_rate, rates)))
     if servers:
         sources = [path_of(result.name, scale) for repeats in servers.values() for result in repeats]
         found.append(Picture(plots.SERVERS, sources, partial(plots.servers, servers)))
-    loops = [result for result in loop_results(scale).values() if result.measured.loop.model_call == "emulated"]
+    loops = list(loop_results(scale).values())
     if loops:
         sources = [path_of(result.name, scale) for result in loops]
         caption = f"{scale}; {loops[0].environment.caption}"
@@ -78,7 +83,7 @@ def pictures(scale: Scale) -> list[Picture]:
         )
     simulated = simulated_results(scale)
     original = {name: result for name, result in simulated.items() if name.startswith("original-")}
-    if original:
+    if all(any(kind in name for name in original) for kind in ("-poisson-", "-clients-")):
         sources = [path_of(result.name, scale) for result in original.values()]
         found.append(Picture(plots.POLICIES, sources, partial(plots.policies, original)))
     storms = storm_results(scale)

@@ -8,14 +8,15 @@ from statistics import median
 from typing import get_args
 
 from benchmarks.faults.plan import SCENARIOS
+from benchmarks.faults.result import OURS as BACKENDS
 from benchmarks.faults.result import SUBJECTS, FaultResult
 from benchmarks.lengths.result import IN_ORDER, ONE_BY_ONE, OURS, TextsResult
 from benchmarks.load.plan import ORIGINALS
 from benchmarks.load.run import Backend, LoadResult, ModelCall
-from benchmarks.peers.replicas import ReplicaResult, names
+from benchmarks.peers.replicas import VARIANTS, ReplicaResult, names
 from benchmarks.results import Result, provenance, read
 from benchmarks.scale import Scale
-from benchmarks.spread import Spread, clearly_differ
+from benchmarks.spread import TWICE, Spread, clearly_differ
 
 from .fault_tables import NAMES, broken_promises, fault_results
 from .load_tables import failures_start, load_results, originals
@@ -31,21 +32,21 @@ CONNECTIONS = 64
 
 
 def about(number: float, digits: int = 2) -> str:
-    """Return a number with so many digits that are not 0, and blanks between thousands."""
-    if not number:
-        return "0"
-    places = digits - 1 - floor(log10(abs(number)))
-    rounded = round(number, places)
-    return f"{rounded:,.{max(places, 0)}f}".replace(",", " ")
+    """Return a number rounded to so many significant digits, with blanks between thousands."""
+    for _ in range(2):  # 9.96 becomes 10.0, which has one digit more before the point
+        if number:
+            places = digits - 1 - floor(log10(abs(number)))
+            number = round(number, places)
+    return f"{number:,.{max(places, 0)}f}".replace(",", " ") if number else "0"
 
 
 def scale_sentence(scale: Scale) -> str:
-    """Return the scale, and on what and when all was measured."""
+    """Return the scale, the machines, and the commit or the number of commits."""
     found = [each.environment for each in provenance(scale)]
     if not found:
         return f"Scale: *{scale}*. Nothing was measured yet.\n"
     commits = sorted({each.commit for each in found})
-    where = "; ".join(dict.fromkeys(each.caption.rpartition(", commit")[0] for each in found))
+    where = "; ".join(dict.fromkeys(each.caption.removesuffix(f", commit {each.commit}") for each in found))
     code = (
         f"commit {commits[0]}"
         if len(commits) == 1
@@ -82,7 +83,7 @@ def advice_table(scale: Scale) -> str:
         ),
         (
             "clients that give up after a time, or retry",
-            "either; `timeout=` that time, `policy=Adaptive()`, `max_queue_size` as below",
+            "either; `max_queue_size` as below; with `timeout=` that time also `policy=Adaptive()`",
             _gain_of_deadlines(scale),
         ),
     ]
@@ -91,13 +92,16 @@ def advice_table(scale: Scale) -> str:
 
 def _gain_of_batching(scale: Scale) -> str:
     alone = originals(scale).get("predict")
-    latency, rate = (_tops(scale, "emulated", "asyncio", figure) for figure in ("mean", "requests_per_second"))
-    if alone is None or not latency.values:
+    backends = get_args(Backend)
+    means = [_tops(scale, "emulated", backend, "mean") for backend in backends]
+    rates = [_tops(scale, "emulated", backend, "requests_per_second") for backend in backends]
+    if alone is None or not all(mean.values for mean in means):
         return MISSING
     start = failures_start(alone.measured.seconds)
     lost = f"fails from {about(start)} requests/s on" if start else "does not fail"
-    gained = f"{about(rate.middle)} requests/s in {about(1000 * latency.middle)} ms"
-    return f"{gained}, on either backend (emulated model); without batches the same model {lost}"
+    rate, mean = min(rate.middle for rate in rates), max(mean.middle for mean in means)
+    gained = f"{about(rate)} requests/s in {about(1000 * mean)} ms, on either backend (emulated model)"
+    return f"{gained}; without batches the same model {lost}"
 
 
 def _gain_of_threads(scale: Scale) -> str:
@@ -112,7 +116,8 @@ def _gain_of_spacing(scale: Scale) -> str:
     found = [result.policies for _, _, result in simulated_of(scale, "devices")]
     if not found:
         return MISSING
-    least, *_, most = sorted(100 * (1 - each["adaptive"].mean / each["greedy"].mean) for each in found)
+    gains = [100 * (1 - each["adaptive"].mean / each["greedy"].mean) for each in found]
+    least, most = min(gains), max(gains)
     change = f"{about(-least, 1)} % more" if least < 0 else "no more"
     against = "than with the default policy (four devices, simulated)"
     return f"from {change} latency (idle) to {about(most)} % less (busy) {against}"
@@ -132,21 +137,29 @@ def _gain_of_lengths(scale: Scale) -> str:
 
 
 def _gain_of_deadlines(scale: Scale) -> str:
-    found = [result for line, _, result in simulated_of(scale, "overload") if line == "original"]
+    found = {load: result for line, load, result in simulated_of(scale, "overload") if line == "original"}
     scenario, figure, _ = GOODPUT
     shares = [measured.figures[figure] for measured in _ours(scale, scenario) if figure in measured.figures]
-    if not found or not shares:
+    if TWICE_TOO_MANY not in found or not shares:
         return MISSING
-    greedy = found[-1].policies["greedy"].goodput / found[-1].case.line.capacity
-    return (
-        f"with ten times too many calls and a queue of 64, {about(100 * min(shares))} % of the capacity in time; "
-        f"with an unbounded queue, at twice too many, {about(100 * greedy)} % (simulated)"
+    result = found[TWICE_TOO_MANY]
+    greedy, adaptive = (
+        result.policies[policy].goodput / result.case.line.capacity for policy in ("greedy", "adaptive")
     )
+    return (
+        f"answered in time, of the capacity: {about(100 * min(shares))} % with ten times too many requests and a "
+        f"queue of 64; simulated with twice too many calls and an unbounded queue, "
+        f"{about(100 * min(adaptive, 1.0), 3)} % with `Adaptive()` and {about(100 * greedy)} % without"
+    )
+
+
+TWICE_TOO_MANY = "2.0"
+"""The load of a simulated case, as its name has it."""
 
 
 def _ours(scale: Scale, scenario: str) -> list[FaultResult]:
     found = fault_results(scale).get(scenario, {})
-    return [found[subject] for subject in get_args(Backend) if subject in found]
+    return [found[subject] for subject in BACKENDS if subject in found]
 
 
 def _tops(scale: Scale, call: ModelCall, backend: Backend, figure: str) -> Spread:
@@ -195,8 +208,8 @@ def _answers(result: Result[LoadResult] | None) -> list[str]:
 
 CALL_WORDS: dict[ModelCall, str] = {
     "emulated": "the emulated model",
-    "compiled": "a compiled Keras model",
-    "keras": "the same Keras model by `model.predict`",
+    "compiled": "the compiled Keras model",
+    "keras": "the Keras model by `model.predict`",
 }
 
 
@@ -207,6 +220,8 @@ def difference_sentence(scale: Scale) -> str:
         threading, asyncio = (_tops(scale, call, backend, "mean") for backend in get_args(Backend))
         if not threading.values or not asyncio.values:
             return f"The two backends: {MISSING}.\n"
+        if min(len(threading.values), len(asyncio.values)) < TWICE:
+            return "The two backends were measured once, which says nothing about their difference.\n"
         if clearly_differ(threading, asyncio):
             means = (f"{about(1000 * spread.middle, 3)} ms" for spread in (threading, asyncio))
             clear.append(
@@ -249,7 +264,7 @@ def servers_in_short(scale: Scale) -> str:
     for server, repeats in found.items():
         rates = [rates_of(repeats, number) for number in (1, CONNECTIONS, 256)]
         if all(rate.values for rate in rates):
-            memory = median(result.measured.resident_bytes for result in repeats)
+            memory = median(each.measured.resident_bytes for each in repeats if not each.measured.failed)
             figures = [about(rate.middle) for rate in rates]
             rows.append((rates[1].middle, [SERVER_WORDS[server], *figures, about(memory / 1e6)]))
         else:
@@ -325,14 +340,12 @@ def ray_in_short(scale: Scale) -> str:
         return f"Ray Serve: {MISSING}.\n"
     rows = []
     for callers in sorted({load.callers for _, load in loads}):
-        rates = {
-            variant: median(load.rate for each, load in loads if each == variant and load.callers == callers)
-            for variant in {variant for variant, _ in loads}
-        }
-        rows.append(
-            [f"{callers}", *(about(rates[variant]) for variant in ("serve.batch", "batchers") if variant in rates)]
-        )
-    return table(("callers", "`serve.batch`, answers/s", "batchers, answers/s"), rows)
+        row = [f"{callers}"]
+        for variant in VARIANTS:
+            rates = [load.rate for each, load in loads if each == variant and load.callers == callers]
+            row.append(about(median(rates)) if rates else "")
+        rows.append(row)
+    return table(("callers", *(f"`{variant}`, answers/s" for variant in VARIANTS)), rows)
 
 
 # When things break
@@ -350,7 +363,7 @@ LOST: Sequence[tuple[str, str, tuple[str, ...], str]] = (
         "the same in hard programs: dying workers, recursion, re-entering log handlers",
     ),
     ("calls", "wrong answers", ("calls",), "results that belong to another caller (random calls)"),
-    ("sigterm", ANSWERLESS, ("answered", ANSWERLESS), "accepted requests without an answer, 20 times SIGTERM"),
+    ("sigterm", ANSWERLESS, ("answered", ANSWERLESS), "accepted requests without an answer after SIGTERM"),
     ("hostile", "status 5xx", ("bodies",), "server errors for hostile bodies"),
 )
 """Scenario, figure, the figures that it is a part of, and words."""
@@ -365,27 +378,29 @@ GOODPUT = (
 def faults_in_short(scale: Scale) -> str:
     """Return what callers lose."""
     measured = fault_results(scale)
+    if not measured:
+        return f"What is lost: {MISSING}.\n"
     rows = []
     for scenario, figure, whole, words in LOST:
-        cells = []
-        for subject in SUBJECTS:
-            figures = measured.get(scenario, {}).get(subject)
-            lost = None if figures is None else figures.figures.get(figure)
-            if figures is None or lost is None:
-                cells.append("")
-            else:
-                of = sum(figures.figures.get(part, 0.0) for part in whole)
-                cells.append(f"{_count(lost)} of {_count(of)}")
-        rows.append([words, *cells])
+        results = [measured.get(scenario, {}).get(subject) for subject in SUBJECTS]
+        rows.append([words, *(_lost(result, figure, whole) for result in results)])
     scenario, figure, words = GOODPUT
-    shares = [
-        measured[scenario][subject].figures.get(figure) if subject in measured.get(scenario, {}) else None
-        for subject in SUBJECTS
-    ]
-    rows.append(
-        [f"{words}, of the capacity", *("" if share is None else f"{100 * share:.0f} %" for share in shares)]
-    )
+    results = [measured.get(scenario, {}).get(subject) for subject in SUBJECTS]
+    rows.append([f"{words}, of the capacity", *(_share(result, figure) for result in results)])
     return table(["", *(NAMES[subject] for subject in SUBJECTS)], rows)
+
+
+def _lost(result: FaultResult | None, figure: str, whole: Sequence[str]) -> str:
+    if result is None or figure not in result.figures:
+        return "failed" if result is not None and result.failed else ""
+    of = sum(result.figures.get(part, 0.0) for part in whole)
+    return f"{_count(result.figures[figure])} of {_count(of)}"
+
+
+def _share(result: FaultResult | None, figure: str) -> str:
+    if result is None or figure not in result.figures:
+        return "failed" if result is not None and result.failed else ""
+    return f"{100 * result.figures[figure]:.0f} %"
 
 
 def _count(number: float) -> str:
@@ -405,7 +420,7 @@ def promises_in_short(scale: Scale) -> str:
         return f"Promises: {MISSING}.\n"
     broken = [
         f"`{subject}`, {PROMISE_WORDS.get(name, SCENARIOS[name].words)}: {FIGURE_WORDS.get(figure, figure)} is "
-        f"{value:.3g}, promised {promised}"
+        f"{value:.5g}, promised {promised}"
         for name, subject, figure, value, promised in broken_promises(scale)
     ]
     listed = "([the list](docs/benchmarks/faults.md))"
@@ -433,11 +448,10 @@ def answers_by_connections(scale: Scale) -> dict[str, list[tuple[int, float]]]:
     """Return answers a second of the emulated model by connections, for each backend with its defaults."""
     found: dict[str, list[tuple[int, float]]] = {}
     for result in loop_results(scale).values():
-        loop, runs = result.measured.loop, result.measured.runs["greedy"]
-        if loop.model_call == "emulated":
-            found[loop.backend] = [
-                (at[0].loaded.connections, median(run.loaded.rate for run in at)) for at in zip(*runs, strict=True)
-            ]
+        runs = result.measured.runs["greedy"]
+        found[result.measured.loop.backend] = [
+            (at[0].loaded.connections, median(run.loaded.rate for run in at)) for at in zip(*runs, strict=True)
+        ]
     return found
 
 

@@ -6,7 +6,6 @@ Each carries the fingerprint of its results, so that a test sees when it is olde
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from pathlib import Path
@@ -156,7 +155,7 @@ def against_rate(results: Sequence[Result[RateResult]], file: Path, source: str)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     columns = figure.subplots(1, len(FAMILIES), sharey=True)
     for axes, (family, words) in zip(columns, FAMILIES.items(), strict=True):
-        ours = [result.measured for result in results if _family(result) == family]
+        ours = [result.measured for result in results if family_of(result) == family]
         for backend in get_args(Backend):
             colour, line, marker = STYLES[backend]
             rates = [found.rate.rate for found in ours]
@@ -182,7 +181,8 @@ def _middle(runs: Sequence[Run], field: str) -> float:
     return 1000 * found.middle if found.values else nan
 
 
-def _family(result: Result[RateResult]) -> str:
+def family_of(result: Result[RateResult]) -> str:
+    """Return the kind of load of a result."""
     return result.name.removeprefix("latency/").rpartition("-")[0]
 
 
@@ -193,9 +193,8 @@ def servers(results: Mapping[str, Sequence[Result[ServerResult]]], file: Path, s
             load.rate for result in repeats for load in result.measured.loads if load.connections == CONNECTIONS
         ]
         for name, repeats in results.items()
-        if name in SERVER_WORDS
     }
-    found = sorted((median(each), name) for name, each in rates.items() if each)
+    found = sorted((median(each), name) for name, each in rates.items())
     figure = Figure(figsize=(9, 0.42 * len(found) + 1.1), layout="constrained")
     axes = figure.subplots()
     names = [name for _, name in found]
@@ -210,7 +209,7 @@ def servers(results: Mapping[str, Sequence[Result[ServerResult]]], file: Path, s
         f"Requests per second with {CONNECTIONS} connections (lines: smallest to largest of the repeats)",
         fontsize=10,
     )
-    axes.set_xlim(0, 1.12 * max(max(each) for each in rates.values() if each))
+    axes.set_xlim(0, 1.12 * max(map(max, rates.values())))
     _plain(axes)
     axes.tick_params(left=False, labelbottom=False, bottom=False)
     first = next(iter(results.values()))[0]
@@ -223,13 +222,18 @@ def batching(by_backend: Mapping[str, Sequence[tuple[int, float]]], caption: str
     axes = figure.subplots()
     most = max(number for points in by_backend.values() for number, _ in points)
     alone = 1 / ALONE_SECONDS
-    axes.plot([1, most], [alone, alone], color="0.35", ls=":", lw=2)
-    axes.annotate("without a batcher: 90", (most, alone), xytext=(0, 5), textcoords="offset points", ha="right")
+    axes.plot([1, most], [alone, alone], color="0.35", ls=":", lw=2, label="")
+    axes.annotate(
+        f"without a batcher: {about(alone)} (computed)",
+        (most, alone),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="right",
+    )
     for backend, points in by_backend.items():
         colour, line, marker = STYLES[backend]
-        axes.plot(*zip(*points, strict=True), line, color=colour, marker=marker, ms=6, lw=2)
-        number, rate = points[-1]
-        axes.annotate(f"  {backend}: {about(rate)}", (number, rate), va="center", color="0.1")
+        name = f"{backend}: {about(points[-1][1])}"
+        axes.plot(*zip(*points, strict=True), line, color=colour, marker=marker, ms=6, lw=2, label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({number for points in by_backend.values() for number, _ in points})
@@ -243,6 +247,8 @@ def batching(by_backend: Mapping[str, Sequence[tuple[int, float]]], caption: str
     )
     _plain(axes)
     axes.grid(visible=True, alpha=0.25)
+    figure.draw_without_rendering()
+    _label_lines(axes)
     _save(figure, caption, file, source)
 
 
@@ -261,7 +267,7 @@ def _label_lines(axes: Axes, *, at_the_end: bool = True, gap: float = 0.06) -> N
         low, high = axes.get_ylim()
         points = np.asarray(line.get_xydata())
         inside = points[(points[:, 1] >= low) & (points[:, 1] <= high)]
-        if len(inside):
+        if len(inside) and line.get_label():
             spot = axes.transAxes.inverted().transform(axes.transData.transform(inside[-1 if at_the_end else 0]))
             placed.append((float(spot[1]), float(spot[0]), str(line.get_label())))
     last = -1.0
@@ -289,8 +295,9 @@ def _shared(placed: Iterable[tuple[float, float, str]], near: float) -> list[tup
 
 
 def _joined(labels: Sequence[str]) -> str:
-    rest = {label.replace(backend, "") for label in labels for backend in get_args(Backend) if backend in label}
-    if len(labels) == len(STYLES) and len(rest) == 1:
+    named = {backend: [label for label in labels if backend in label] for backend in get_args(Backend)}
+    rest = {label.replace(backend, "") for backend, its in named.items() for label in its}
+    if len(labels) == len(named) and all(named.values()) and len(rest) == 1:
         return f"both backends{rest.pop()}"
     return "\n".join(labels) if len(labels) > len(STYLES) else ", ".join(labels)
 
@@ -299,9 +306,9 @@ def policies(results: Mapping[str, Result[SimulatedResult]], file: Path, source:
     """Draw every fixed setting and Adaptive: the mean of the open loop, and the throughput of the closed one."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    lines = itertools.cycle(itertools.product(("--", ":", "-."), "s^vDPX"))
+    markers = iter("s^vDPX")
     for policy in ALL_POLICIES:
-        line, marker = ("-", "o") if policy == "adaptive" else next(lines)
+        line, marker = ("-", "o") if policy == "adaptive" else ("--", next(markers))
         wide = 2.2 if policy == "adaptive" else 1.2
         look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 4, "lw": wide, "label": _policy_words(policy)}
         opened = _along(results, "original-poisson-")

@@ -235,7 +235,17 @@ def test_the_short_page_is_short() -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0"), (0.456, "0.46"), (6.05, "6.0"), (18.5, "18"), (99.6, "100"), (1234, "1 200"), (10_407, "10 000")],
+    [
+        (0, "0"),
+        (0.456, "0.46"),
+        (6.05, "6.0"),
+        (18.5, "18"),
+        (99.6, "100"),
+        (9.96, "10"),
+        (0.996, "1.0"),
+        (1234, "1 200"),
+        (10_407, "10 000"),
+    ],
 )
 def test_numbers_have_two_digits(number: float, text: str) -> None:
     """More would say more than was measured."""
@@ -300,6 +310,20 @@ def test_a_report_of_nothing(elsewhere: Path) -> None:
     assert "| predict-compiled | not measured |" in text
     assert "Nothing was measured yet." in text
     assert text.count(MISSING) > 10
+
+
+@pytest.mark.parametrize(
+    "kept",
+    ["latency/process", "peers/http/batchers-asyncio-2-processes", "simulated-original-poisson", "devices-"],
+)
+def test_a_report_of_a_part(elsewhere: Path, kept: str) -> None:
+    """An interrupted run can be reported: rows and pictures without results are left out."""
+    everything()
+    for file in (elsewhere / "results").rglob("*.json"):
+        if kept not in str(file):
+            file.unlink()
+    report.write("full")
+    assert MISSING in written()
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"name": "x"}', "[]", "\x00"])
