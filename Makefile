@@ -32,7 +32,7 @@ help:
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
 	@echo "make check   run the linters and type checkers"
 	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
-	@echo "make bench-all   measure all of BENCHMARK.md, with the peers, in hours: it shows how many are left"
+	@echo "make bench-all   measure BENCHMARK.md anew, with the peers, in about three hours; `python -m benchmarks long` measures the rest"
 	@echo "make train   train the model anew and write assets/diabetes.*"
 	@echo "make docs    write the tables of options, settings and recipes in README.md and docs, from the code"
 	@echo "make site    build the documentation in build/site, and check its links"

@@ -199,7 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
             console.print(texts.MISSING, markup=False)
             wanted = runnable
         if not wanted:
-            console.print(f"error: no {scale} measurement has {part}...{options.only} in its name", markup=False)
+            hint = f"; soaks and mutants are in `{LONG}`" if options.what == "all" else ""
+            console.print(
+                f"error: no {scale} measurement has {part}...{options.only} in its name{hint}", markup=False
+            )
             return 2
         status = _measure(wanted, scale, console, again=options.again)
     try:

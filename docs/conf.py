@@ -42,14 +42,19 @@ PAGES_OF_THE_ROOT = {"benchmark": "BENCHMARK.md", "changelog": "CHANGELOG.md", "
 TARGETS = {file: f"{page}.md" for page, file in PAGES_OF_THE_ROOT.items()} | {"README.md": "index.md"}
 
 
+def load_page_of_the_root(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let a page be a file of the root, with links as they are from here."""
+    if page in PAGES_OF_THE_ROOT:
+        file = ROOT / PAGES_OF_THE_ROOT[page]
+        app.env.note_dependency(str(file))
+        text = file.read_text().replace("](docs/", "](").replace("](assets/", "](../assets/")
+        source[0] = re.sub(r"\]\((?=[A-Z]+\.md)", "](../", text)
+
+
 def adapt_links(_: Sphinx, page: str, source: list[str]) -> None:
-    """Let the links of a file, which are right in the repository, be right in the site too."""
+    """Let the links of a page, which are right in the repository, be right in the site too."""
     text = source[0]
     up = "../" * page.count("/")
-    if page in PAGES_OF_THE_ROOT:
-        text = (ROOT / PAGES_OF_THE_ROOT[page]).read_text()
-        text = text.replace("](docs/", "](").replace("](assets/", "](../assets/")
-        text = re.sub(r"\]\(([A-Z]+\.md)", lambda found: f"]({TARGETS.get(found[1], found[1])}", text)
     for file, target in TARGETS.items():
         text = text.replace(f"](../{up}{file}", f"]({up}{target}")
     if page != "recipes":
@@ -58,5 +63,6 @@ def adapt_links(_: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Register the hook."""
+    """Register the hooks, in this order."""
+    app.connect("source-read", load_page_of_the_root)
     app.connect("source-read", adapt_links)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ ROOT = DOCS.parent
 MARKED = re.compile(r"(<!-- (?P<name>[\w-]+): begin -->\n).*?(<!-- (?P=name): end -->)", re.DOTALL)
 
 PROMISES = re.compile(r" \(Promises? [\d and,]+\.\)")
-DEFAULT = re.compile(r" ?Default (None|-?\d+|\"fail\"|False)[^.]*\.")
+DEFAULT = re.compile(r" ?Default (None|-?[\d.]+|\"\w+\"|False)\b[^.]*\.(?= |$)")
 LENGTHS = "[items of different lengths](choosing.md#items-of-different-lengths)"
 SENTENCE = re.compile(r".*?\.(?= |$)")
 
@@ -42,13 +43,18 @@ def described(documented: type) -> Iterator[tuple[str, str]]:
 
 def default_of(option: str) -> str:
     """Return what the tables show as the default of an option."""
-    shown = {"name": "the class", "policy": "`Greedy()`", "on_error": '`"fail"`'}
+    unset = {"name": "the class", "policy": "`Greedy()`"}  # what None means there
     value = Options.__dataclass_fields__[option].default
-    return shown.get(option, "none" if value is None else f"`{value}`")
+    if value is None:
+        return unset.get(option, "none")
+    return f"`{json.dumps(value) if isinstance(value, str) else value}`"
 
 
 def options() -> str:
     """Return each option with its whole description."""
+    if [option for option, _ in described(Options)] != list(Options.__dataclass_fields__):
+        msg = "the docstring of Options does not describe its fields, in their order"
+        raise ValueError(msg)
     parts = []
     for option, text in described(Options):
         meaning = PROMISES.sub("", text).replace("see `policies/lengths.py`", f"see {LENGTHS}")
@@ -69,7 +75,9 @@ def setting(name: str, field: FieldInfo) -> str:
     """Return the line of one setting."""
     variable = str(field.validation_alias or f"{PREFIX}{name.upper()}")
     default = "needed" if field.is_required() else "unset" if field.default is None else str(field.default)
-    default = {str(MODEL_FILE): str(MODEL_FILE.relative_to(ROOT)), "True": "true"}.get(default, default)
+    default = {str(MODEL_FILE): str(MODEL_FILE.relative_to(ROOT)), "True": "true", "False": "false"}.get(
+        default, default
+    )
     return f"| `{variable}` | {field.title} | {default} | {field.description} |\n"
 
 

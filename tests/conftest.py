@@ -25,11 +25,13 @@ __all__ = ["pytest_runtest_protocol", "pytest_timeout_set_timer"]  # hooks
 BACKENDS = ("threading", "asyncio")
 LOOPS = [("asyncio", {"debug": True}), ("asyncio", {"loop_factory": uvloop.new_event_loop})]
 
-hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True)
+# No example has a deadline: the machine may be busy.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
 # Whether a mutant fails is all that matters, not by how short an example.
 unshrunk = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.shrink]
-hypothesis.settings.register_profile("mutants", derandomize=True, database=None, phases=unshrunk)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+hypothesis.settings.register_profile("mutants", derandomize=True, database=None, phases=unshrunk, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "local"))
 
 # libuv opens a pipe for signals with its first loop and keeps it.
 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as _runner:

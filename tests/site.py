@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -36,7 +37,8 @@ class Page(HTMLParser):
 
 
 def build() -> None:
-    """Build all pages; a warning is an error."""
+    """Build all pages anew; a warning is an error."""
+    shutil.rmtree(SITE, ignore_errors=True)
     subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-b", "html", "docs", str(SITE)],
         check=True,
@@ -46,8 +48,8 @@ def build() -> None:
 
 def problems() -> list[str]:
     """Return links that lead nowhere, and what comes from elsewhere."""
-    pages = {file: Page(file) for file in SITE.rglob("*.html") if "_static" not in file.parts}
-    found = []
+    pages = {file: Page(file) for file in SITE.rglob("*.html") if "_static" not in file.relative_to(SITE).parts}
+    found = [] if pages else ["there are no pages"]
     for file, page in pages.items():
         name = file.relative_to(SITE)
         found += [f"{name} loads {each}" for each in page.loaded if urlsplit(each).netloc]
@@ -56,9 +58,10 @@ def problems() -> list[str]:
             if parts.scheme or parts.netloc:
                 continue
             target = (file.parent / unquote(parts.path)).resolve() if parts.path else file
-            anchors = pages[target].anchors if target in pages else None
-            if not target.exists() or (parts.fragment and anchors is not None and parts.fragment not in anchors):
+            if not (target.is_file() and target.is_relative_to(SITE)):
                 found.append(f"{name}: {link} leads nowhere")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                found.append(f"{name}: {link} leads to no place of the page")
     for sheet in SITE.rglob("*.css"):
         elsewhere = re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)", sheet.read_text())
         found += [f"{sheet.relative_to(SITE)} loads {each}" for each in elsewhere]

@@ -184,6 +184,7 @@ started.wait()
     [
         ("arrays", "numpy", "arrays"),
         ("serving", "fastapi", "serving"),
+        ("serving", "pydantic_settings", "serving"),
         ("integrations.prometheus", "prometheus_client", "prometheus"),
         ("integrations.ray", "ray", "ray"),
     ],
@@ -375,5 +376,7 @@ def test_versions_agree() -> None:
 def test_generated_tables() -> None:
     """`make docs` has nothing to change."""
     program = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    marked = [found["name"] for page in program["PAGES"] for found in program["MARKED"].finditer(page.read_text())]
+    assert sorted(marked) == sorted(program["TABLES"])
     for page, text in program["pages"]().items():
         assert page.read_text() == text, f"make docs would change {page.name}"

@@ -130,13 +130,14 @@ def _not_rows(result: object) -> str | None:
 
 def _outcome(value: Any) -> object:  # noqa: ANN401 - any element
     """Return the outcome of one item."""
-    if isinstance(value, BaseException):
+    kind = type(value)  # not `isinstance`, which believes what `__class__` of a mock says
+    if issubclass(kind, BaseException):
         release_frames(value)
         return Err(own_copy(value))
-    if isinstance(value, type) and issubclass(value, BaseException):
+    if issubclass(kind, type) and issubclass(value, BaseException):
         msg = f"the result of this item is the class {value.__name__}: return an exception, {value.__name__}(...)"
         return Err(BatchResultError(msg))
-    if isinstance(value, CoroutineType):
+    if issubclass(kind, CoroutineType):
         value.close()
         msg = f"the result of this item is a coroutine, {value.__qualname__}(...): await it in process_batch"
         return Err(BatchResultError(msg))

@@ -50,6 +50,9 @@ SHIFT = 0.25
 LEARNED = 3
 """Batches after which the model is used."""
 
+SHORTEST = 1e-9
+"""Seconds: no clock tells less, and the square of its inverse has to be a float."""
+
 
 def class_of(length: float) -> int:
     """Return the class of a length, a finite number, 0 or more; longer items have equal or higher classes."""
@@ -100,7 +103,7 @@ class LengthModel:
     def observe(self, size: int, longest: float, seconds: float) -> None:
         """Learn from a batch of `size` items, the longest of which has the length `longest`."""
         self._seen += 1
-        if self._seen <= SKIPPED or seconds <= 0:
+        if self._seen <= SKIPPED or seconds < SHORTEST:
             return
         predicted = self.predict(size, longest)
         if self.known and predicted > 0:  # it is 0 for items of length 0, as long as only lengths seem to matter

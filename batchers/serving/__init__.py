@@ -10,18 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 try:
-    import fastapi  # noqa: F401 - to say which extra is missing
+    from .answers import UnprocessableError, add_error_handlers
+    from .application import create_app
+    from .endpoints import ServedApp
+    from .payloads import ModelError
+    from .requests import process
+    from .service import Service, add_operations
+    from .settings import ModelSettings, Settings
 except ModuleNotFoundError as error:
-    msg = "batchers.serving needs fastapi: install the extra `serving`"
-    raise ModuleNotFoundError(msg, name="fastapi") from error
-
-from .answers import UnprocessableError, add_error_handlers
-from .application import create_app
-from .endpoints import ServedApp
-from .payloads import ModelError
-from .requests import process
-from .service import Service, add_operations
-from .settings import ModelSettings, Settings
+    msg = f"batchers.serving needs {error.name}: install the extra `serving`"
+    raise ModuleNotFoundError(msg, name=error.name) from error
 
 __all__ = [
     "ModelError",

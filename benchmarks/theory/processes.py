@@ -92,6 +92,7 @@ class _Station:
     busy: float = 0.0
     turns: int = 0
     messages: int = 0
+    answers: int = 0
 
     def start(self) -> None:
         """Take all that waits, when idle."""
@@ -104,6 +105,7 @@ class _Station:
         """End what `left` was for."""
         done, self.turn = (self.turn, []) if self.as_one else (self.turn[:1], self.turn[1:])
         self.messages += len(done)
+        self.answers += sum(message.is_answer for message in done)
         self.left = self.cost.each
         self.joined += [message for message in done if message.is_answer in self.joins]
         self.deliver([message for message in done if message.is_answer not in self.joins])
@@ -115,7 +117,7 @@ class _Station:
 def simulate(
     front_ends: int, connections: int, cores: int, *, answers: int = 100_000, costs: Costs | None = None
 ) -> Network:
-    """Run until so many requests are answered. NotPositiveError for a number below 1."""
+    """Run until so many requests are answered, after a warm-up. NotPositiveError for a number below 1."""
     if min(front_ends, connections, cores, answers) < 1:
         msg = "front ends, connections, cores and answers must be 1 or more"
         raise NotPositiveError(msg)
@@ -128,12 +130,12 @@ def simulate(
     _connect(client, doors, loop, model)
     client.waiting = [_Message(number % front_ends) for number in range(connections)]
     stations = [client, *doors, loop, model]
-    _run(stations, cores, lambda: client.messages >= WARM_UP * answers)
+    _run(stations, cores, lambda: client.answers >= WARM_UP * answers)
     for station in stations:
-        station.busy, station.turns, station.messages = 0.0, 0, 0
-    seconds = _run(stations, cores, lambda: client.messages >= (1 - WARM_UP) * answers)
+        station.busy, station.turns, station.messages, station.answers = 0.0, 0, 0, 0
+    seconds, worked = _run(stations, cores, lambda: client.answers >= answers)
     return Network(
-        requests_per_second=client.messages / seconds,
+        requests_per_second=client.answers / seconds,
         batch_size=model.messages / max(model.turns, 1),
         busy={
             CLIENT: client.busy / seconds,
@@ -141,7 +143,7 @@ def simulate(
             MODEL_LOOP: loop.busy / seconds,
             MODEL: model.busy / seconds,
         },
-        cores_used=min(sum(station.busy for station in stations) / seconds, cores),
+        cores_used=worked / seconds,
     )
 
 
@@ -171,9 +173,9 @@ def _connect(client: _Station, doors: list[_Station], loop: _Station, model: _St
         door.deliver = passed_on
 
 
-def _run(stations: list[_Station], cores: int, is_over: Callable[[], bool]) -> float:
-    """Let time pass until it is over; return the seconds. Busy threads share the cores equally."""
-    passed = 0.0
+def _run(stations: list[_Station], cores: int, is_over: Callable[[], bool]) -> tuple[float, float]:
+    """Let time pass until it is over; return the seconds, and those of all cores. Busy threads share the cores."""
+    passed = worked = 0.0
     while not is_over():
         for station in stations:
             station.start()
@@ -181,13 +183,14 @@ def _run(stations: list[_Station], cores: int, is_over: Callable[[], bool]) -> f
         speed = min(1.0, cores / len(busy))
         work = min(station.left for station in busy)
         passed += work / speed
+        worked += work * len(busy)
         for station in busy:
             station.busy += work / speed
             station.left -= work
         for station in busy:
             if station.left <= 0.0:
                 station.step()
-    return passed
+    return passed, worked
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import itertools
 import socket
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import psutil
@@ -427,6 +430,33 @@ def test_promises(elsewhere: Path) -> None:
     results.path_of("faults/kill-threading", "full").unlink()
     told = fault_tables.promise_sentence("full")
     assert told.endswith("\nNot measured: batchers, threading, kill -9 of one of two workers, 200 clients.\n")
+
+
+@pytest.mark.parametrize("entry", equal.EQUAL, ids=lambda entry: f"{entry.function}: {entry.was}"[:60])
+def test_mutants_that_are_equal(entry: equal.Equal) -> None:
+    """The function has the part, in no other lines than are meant."""
+    room, module, *names = entry.function.split(".")
+    found: Any = importlib.import_module(f"batchers.{room}.{module}")
+    for name in names:
+        found = getattr(found, name)
+    lines = inspect.getsource(found).splitlines()
+    assert sum(entry.was in line.partition("  # ")[0] for line in lines) == entry.lines
+
+
+@pytest.mark.parametrize(
+    ("was", "became", "is_equal"),
+    [
+        ('cast("int", x)', "cast(None, x)", True),
+        ('cast("int", x)', 'cast("int", y)', False),
+        ("broadcast(1, x)", "broadcast(2, x)", False),
+        ("zip(a, b, strict=True)", "zip(a, b, )", True),
+        ("zip(a, b, strict=True)", "zip(a, a, strict=False)", False),
+    ],
+)
+def test_mutants_that_are_equal_anywhere(was: str, became: str, is_equal: bool) -> None:
+    """A type that is told to type checkers, and a check of lengths."""
+    mutant = mutants.Survivor(module="core.x", function="y", was=was, became=became, state="survived")
+    assert bool(equal.why_equal(mutant)) is is_equal
 
 
 def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

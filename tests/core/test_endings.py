@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from batchers import Adaptive, BatcherError
-from batchers.core.decisions import Batch, Run
 from batchers.core.group_queue import SETTLED, Request
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Failed
 from batchers.options import Changes, Options
+
+from .steps import Fickle, running
 
 
 def core_with(count: int, **options: Any) -> tuple[Core[int, int], list[Request[int]]]:
@@ -21,14 +22,6 @@ def core_with(count: int, **options: Any) -> tuple[Core[int, int], list[Request[
     requests = [Request(number) for number in range(count)]
     core.offer(requests, 0.0)
     return core, requests
-
-
-def running(core: Core[int, int], now: float = 0.0) -> Batch[int]:
-    """Return the batch that goes now; the driver has it."""
-    decision = core.decide(now)
-    assert isinstance(decision, Run)
-    decision.batch.begun = True
-    return decision.batch
 
 
 def repaired(core: Core[int, int]) -> list[tuple[Request[int], int | Err]]:
@@ -141,18 +134,6 @@ def test_a_request_in_no_place_cannot_be_withdrawn_after_a_repair() -> None:
     stranger.offer([Request(1)], 0.0)
     repaired(stranger)
     assert not stranger.withdraw(requests[0])
-
-
-class Fickle:
-    """A group that cannot be hashed any more once it is broken."""
-
-    broken = False
-
-    def __hash__(self) -> int:
-        if self.broken:
-            msg = "no hash any more"
-            raise ValueError(msg)
-        return 1
 
 
 def test_a_group_that_is_broken_counts_as_failed() -> None:

@@ -10,13 +10,15 @@ import pytest
 
 from batchers import Adaptive, Window
 from batchers.core import machine, state
-from batchers.core.decisions import Batch, Done, Expire, Run, Wait
+from batchers.core.decisions import Done, Expire, Run, Wait
 from batchers.core.group_queue import Request
 from batchers.core.groups import Groups
 from batchers.core.machine import Core
 from batchers.core.outcomes import Err, Failed
 from batchers.errors import BatcherStoppedError, OptionError, QueueFullError
 from batchers.options import Options
+
+from .steps import running
 
 
 def test_more_items_than_the_queue_ever_takes() -> None:
@@ -46,13 +48,6 @@ def test_what_was_abandoned() -> None:
     assert before == (False, False)
     assert (core.abandoned, core.done) == (True, True)
     assert list(core.finish(decision.batch, [1], 1.0)) == []
-
-
-def running(core: Core[int, int], now: float) -> Batch[int]:
-    """Return the batch that goes now."""
-    decision = core.decide(now)
-    assert isinstance(decision, Run)
-    return decision.batch
 
 
 def test_what_stopped_callers_are_told() -> None:

@@ -19,24 +19,13 @@ from batchers.core.outcomes import Err, Failed
 from batchers.options import Changes, Options
 from batchers.policies.adaptive import Adaptive
 
+from .steps import Fickle
+
 FOLDER = batchers.core.__path__[0]
 
 
 class Interrupt(BaseException):
     """What a signal handler raises."""
-
-
-class Fickle:
-    """A group that cannot be hashed any more once it is broken."""
-
-    def __init__(self) -> None:
-        self.broken = False
-
-    def __hash__(self) -> int:
-        if self.broken:
-            msg = "no hash any more"
-            raise ValueError(msg)
-        return 1
 
 
 class Striker:

@@ -18,6 +18,7 @@ from batchers.policies.lengths import (
     RENEWED,
     RIDGE,
     SHIFT,
+    SHORTEST,
     LengthModel,
     Lengths,
     _merged,
@@ -139,13 +140,26 @@ def test_an_item_without_length_after_a_model_of_lengths_alone() -> None:
     assert model.predict(1, 0.0) > 0
 
 
-def test_a_time_that_no_clock_tells() -> None:
-    """Squares that are no finite numbers teach nothing, and raise nothing."""
-    model = LengthModel()
-    for _ in range(SKIPPED):
+@pytest.mark.parametrize("seconds", [1e-300, 0.9e-9, 0.0, -1.0])
+def test_a_time_that_no_clock_tells(seconds: float) -> None:
+    """It teaches nothing, and what comes later is learned as if it had not been."""
+    model, other = LengthModel(), LengthModel()
+    for _ in range(SKIPPED + LEARNED):
         model.observe(1, 1.0, 1.0)
-    model.observe(1, 1.0, 1e-300)
-    assert (model.a, model.b, model.d) == (0.0, 0.0, 0.0)
+        other.observe(1, 1.0, 1.0)
+    model.observe(1, 1.0, seconds)
+    assert (model.a, model.b, model.d) == (other.a, other.b, other.d)
+    model.observe(2, 1.0, 2.0)
+    other.observe(2, 1.0, 2.0)
+    assert (model.a, model.b, model.d) == (other.a, other.b, other.d)
+
+
+def test_the_shortest_time() -> None:
+    """It counts."""
+    model = LengthModel()
+    for _ in range(SKIPPED + LEARNED):
+        model.observe(1, 0.0, SHORTEST)
+    assert model.predict(1, 0.0) == pytest.approx(SHORTEST, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,21 @@ def test_the_slowest_thread_is_the_bound(station: str, costs: Costs, front_ends:
 
 def test_one_core_is_shared() -> None:
     """All the work of all threads takes its time, one after the other."""
-    one, many = (simulate(2, 64, cores, answers=20_000, costs=COSTS) for cores in (1, 16))
+    one, few, many = (simulate(2, 64, cores, answers=20_000, costs=COSTS) for cores in (1, 2, 16))
     assert one.cores_used == pytest.approx(1.0)
-    assert one.requests_per_second < many.requests_per_second
+    assert 1.0 < few.cores_used <= many.cores_used
+    assert one.requests_per_second < few.requests_per_second <= many.requests_per_second
+    work = {
+        found.cores_used / found.requests_per_second for found in (one, few)
+    }  # a request, in seconds of a core
+    assert max(work) < 1.5 * min(work)
+
+
+def test_only_answers_count() -> None:
+    """Not the first requests of all connections."""
+    few = simulate(1, 256, 16, answers=300, costs=COSTS)
+    many = simulate(1, 256, 16, answers=20_000, costs=COSTS)
+    assert few.requests_per_second == pytest.approx(many.requests_per_second, rel=0.5)
 
 
 def test_the_same_numbers_give_the_same_result() -> None:
@@ -57,7 +69,7 @@ def test_the_same_numbers_give_the_same_result() -> None:
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints JSON, and names a number that makes no sense."""
+    """It prints JSON, and refuses a number that makes no sense."""
     assert command.main(["front-ends", "--connections", "8", "--answers", "1000"]) == 0
     assert json.loads(capsys.readouterr().out)["requests_per_second"] > 0
     assert command.main(["front-ends", "--cores", "0"]) == 2
