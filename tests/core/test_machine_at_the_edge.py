@@ -236,6 +236,55 @@ def test_the_queue_of_a_refused_offer_stays_if_it_is_the_only_one() -> None:
     assert core._groups._only is core._groups.queues["a"]
 
 
+@pytest.mark.parametrize("length", [None, float])
+def test_what_a_queue_of_a_group_is_told(length: Any) -> None:
+    """Its group, whose it is, and the sizes of the model, with lengths or without."""
+    for sizes in (None, (1, 8)):
+        core: Core[float, int] = Core(Options(batch_sizes=sizes, length=length))
+        core.offer([Request(1.0, group="g", cost=1.0)], 0.0)
+        queue = core._groups.queues["g"]
+        assert (queue.group, queue.owner, queue.sizes) == ("g", core._token, sizes or ())
+
+
+def test_a_new_level_that_is_interrupted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a queue or a level is added, and not afterwards."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    groups = groups_of(Asked(-inf), [Request(0)])
+    assert groups.changing is False
+    groups.admit_one(Request(1, priority=3))
+    assert groups.changing is False
+    monkeypatch.setattr(type(groups.queues[None]), "new_level", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        groups.admit_one(Request(2, priority=7))
+    assert groups.changing is True
+
+
+def test_an_empty_queue_is_not_full() -> None:
+    """It was full when it became the only one; it is in no order when there are two again."""
+    requests = [Request(0, group="a"), Request(1, group="b")]
+    groups: Groups[int] = Groups(Options(max_batch_size=1), Asked(-inf), "owner")
+    for number, request in enumerate(requests, 1):
+        groups.admit_one(request)
+        request.number, request.arrived = number, float(number)
+        if request.level.queue.add(request):
+            groups.rank(request.level.queue)
+    requests[1].state = SETTLED
+    groups.remove(requests[1])
+    groups.take(groups.queues["a"], [])
+    groups.admit_one(Request(2, group="c"))
+    assert not groups._full.keys
+
+
+def test_a_core_that_is_new() -> None:
+    """It is open."""
+    core: Core[int, int] = Core(Options())
+    assert core.closed is False
+    assert core.abandoned is False
+
+
 def test_a_heap_is_made_once() -> None:
     """Not for each question."""
     heap: IndexedHeap[str] = IndexedHeap()
