@@ -112,11 +112,22 @@ class Handler(Generic[T, S]):
         size: Any = self._size
         return min(max(float(size([call.item])) / self._max_batch_size, 0.0), 1.0)
 
+    def _count(self) -> None:
+        """Bring the metrics up to date: when a batch starts, and when its calls have ended."""
+        if self._metrics is not None:
+            self._metrics.update(self.batcher.stats())
+
     async def _run(self, calls: list[_Call]) -> Any:  # noqa: ANN401 - rows
+        try:
+            return await self._evaluate(calls)
+        finally:
+            asyncio.get_running_loop().call_soon(self._count)  # its calls end in this turn of the loop
+
+    async def _evaluate(self, calls: list[_Call]) -> Any:  # noqa: ANN401 - rows
         context, items = calls[0].context, [call.item for call in calls]
-        stats = None if self._metrics is None else self.batcher.stats()
-        if self._metrics is not None and stats is not None:
-            self._metrics.update(stats, len(items))
+        if self._metrics is not None:
+            self._metrics.started(len(items))
+            self._count()
         if context is None:
             found = self._function(items)
             return await found if isinstance(found, Awaitable) else found
@@ -354,11 +365,14 @@ class _Metrics:
         self._items = metrics.Counter("batcher_items", description="Items by their outcome.", tag_keys=both)
         self._counted: dict[str, int] = {}
 
-    def update(self, stats: BatcherStats, size: int) -> None:
-        """Set them, when a batch starts."""
+    def started(self, size: int) -> None:
+        """Note the start of a batch."""
+        self._size.observe(size, tags=self._tags)
+
+    def update(self, stats: BatcherStats) -> None:
+        """Set gauges and counters."""
         self._queued.set(stats.queued, tags=self._tags)
         self._running.set(stats.running, tags=self._tags)
-        self._size.observe(size, tags=self._tags)
         for outcome in ("completed", "failed", "cancelled", "expired", "stopped", "rejected"):
             count: int = getattr(stats, outcome)
             more = count - self._counted.get(outcome, 0)

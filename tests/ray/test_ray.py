@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ cloudpickle = pytest.importorskip("ray.cloudpickle")
 from ray import serve  # noqa: E402 - as above
 
 from batchers import OptionError  # noqa: E402
+from batchers.integrations import ray as integration  # noqa: E402
 from batchers.integrations.ray import Replica, batch, handlers_of, queue_policy  # noqa: E402
 from tests.support.gate import Gate, until  # noqa: E402
 
@@ -122,6 +124,49 @@ async def test_every_caller_has_its_own_exception() -> None:
     assert len({id(error) for error in errors}) == 3
     with pytest.raises(Exception, match="CancelledError"):
         await asyncio.wait_for(fail(asyncio.CancelledError()), 10)
+
+
+class Recorded:
+    """A metric that keeps what it was told, by its name."""
+
+    kept: dict[str, list[float]]
+
+    def __init__(self, name: str, **_: Any) -> None:
+        self.values = self.kept.setdefault(name, [])
+
+    def inc(self, value: float, **_: Any) -> None:
+        self.values.append(value)
+
+    set = observe = inc
+
+
+async def test_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes of batches, outcomes, and what waits and runs: nothing, when all calls have ended."""
+    kept: dict[str, list[float]] = {}
+    monkeypatch.setattr(Recorded, "kept", kept, raising=False)
+    names = dict.fromkeys(("Gauge", "Histogram", "Counter"), Recorded)
+    monkeypatch.setattr(integration, "metrics", SimpleNamespace(**names))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(deployment="d"))
+    one = Plain()
+    calls = [asyncio.create_task(one.predict(n)) for n in range(6)]
+    await until(lambda: one.predict.stats().queued == 2)
+    one.gate.open()
+    await asyncio.gather(*calls)
+    await until(lambda: sum(kept["batcher_items"]) == 6)
+    assert kept["batcher_batch_size_items"] == [4, 2]
+    assert 4 in kept["batcher_running_items"]
+    assert kept["batcher_queued_items"][-1] == kept["batcher_running_items"][-1] == 0
+
+
+async def test_health() -> None:
+    """A replica whose batcher starts no batches any more asks for another one, and names it."""
+    one = Plain()
+    one.gate.open()
+    assert await one.predict(1) == 2
+    one.check_health()
+    one.predict.batcher.healthy = False
+    with pytest.raises(RuntimeError, match="the batcher of predict starts no batches any more"):
+        one.check_health()
 
 
 def test_generators_are_refused_by_name() -> None:
