@@ -25,6 +25,7 @@ from .command_line import LONG, PARTS, parser
 from .environment import Environment, environment
 from .faults import mutants
 from .faults import plan as faults_plan
+from .faults.equal import why_equal
 from .faults.mutants import MutantsResult
 from .faults.result import FaultResult
 from .fresh import MeasurementError
@@ -148,7 +149,11 @@ def plan(scale: Scale, port: int | None) -> list[Measurement]:
     if scale == "full":
         faults.append(
             Measurement(
-                faults_plan.MUTANTS, MutantsResult, mutants.SECONDS, mutants.measure, lambda done: bool(done.made)
+                faults_plan.MUTANTS,
+                MutantsResult,
+                mutants.SECONDS,
+                partial(mutants.measure, why_equal),
+                lambda done: bool(done.made),
             )
         )
     asked = texts.texts(scale)

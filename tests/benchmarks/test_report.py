@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import itertools
+import json
 import socket
 import warnings
 from pathlib import Path
@@ -460,37 +461,37 @@ def test_mutants_that_are_equal_anywhere(was: str, became: str, is_equal: bool) 
 
 
 def test_mutants(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What mutmut prints is counted by module; what it is not sure of counts as not noticed."""
-    printed = """
-    batchers.core.machine.xǁCoreǁf__mutmut_1: killed
-    batchers.core.machine.xǁCoreǁf__mutmut_2: survived
-    batchers.policies.cost_model.x_g__mutmut_1: timeout
-    batchers.policies.cost_model.x_g__mutmut_2: no tests
-"""
-
-    def show(name: str) -> str:
-        return f"""# {name}: survived
---- batchers/core/machine.py
+    """Mutants are counted by module; what mutmut is not sure of counts as not noticed; equal ones do not run."""
+    diff = """--- batchers/core/machine.py
 +++ batchers/core/machine.py
 @@ -1,3 +1,3 @@
  def f():
 -    return a or b  # as long as it goes
 +    return a and b  # as long as it goes
 """
-
-    found = mutants.parse(printed, show)
+    states = {
+        "batchers.core.machine.xǁCoreǁf__mutmut_1": "killed",
+        "batchers.core.machine.xǁCoreǁf__mutmut_2": "not checked",
+        "batchers.policies.cost_model.x_g__mutmut_1": "timeout",
+        "batchers.policies.cost_model.x_g__mutmut_2": "no tests",
+    }
+    made = mutants.read(json.dumps([(name, state, diff) for name, state in states.items()]))
+    found = mutants.counted(made)
     assert found.made == {"core.machine": 2, "policies.cost_model": 2}
     changed = {"was": "return a or b", "became": "return a and b"}
     assert found.survived == [
-        mutants.Survivor(module="core.machine", function="Core.f", state="survived", **changed),
+        mutants.Survivor(module="core.machine", function="Core.f", state="not checked", **changed),
         mutants.Survivor(module="policies.cost_model", function="g", state="no tests", **changed),
     ]
     with pytest.raises(MeasurementError, match="mutmut made nothing: error: no such option"):
-        mutants.parse("error: no such option", show)
+        mutants.read("error: no such option")
+    with pytest.raises(MeasurementError, match="mutmut made nothing"):
+        mutants.read("[]")
     assert fault_tables.mutant_table("full") == "Not measured at this scale.\n"
     assert fault_tables.survivor_table("full") == "Not measured at this scale.\n"
     results.write(Result(name=faults_plan.MUTANTS, scale="full", environment=HERE, measured=found))
     monkeypatch.setattr(equal, "EQUAL", (equal.Equal("core.machine.Core.f", "a or b", "a and b", "a is b"),))
+    assert mutants.to_run(made, equal.why_equal) == list(states)[2:]
     assert "| all | 4 | 2 | 1 |" in fault_tables.mutant_table("full")
     told = fault_tables.survivor_table("full")
     assert "| `core.machine.Core.f` | `return a or b` | `return a and b` | a is b |" in told
