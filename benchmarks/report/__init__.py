@@ -14,9 +14,9 @@ from benchmarks.scale import Scale
 from . import page, plots, tables
 from .fault_tables import storm_results
 from .load_tables import load_results, originals
-from .overview import CONNECTIONS, SERVER_WORDS, answers_by_connections
+from .overview import CONNECTIONS, SERVER_WORDS
 from .peer_tables import rates_of, server_results
-from .policy_tables import loop_results, simulated_results
+from .policy_tables import answers_by_connections, loop_results, simulated_results
 from .rate_tables import rate_results
 
 ASSETS = ROOT / "assets"

@@ -25,6 +25,14 @@ FINE = 1000
 """From here on a figure needs no digits after the point."""
 
 
+GOODPUT = (
+    "overload",
+    "answered, share of the capacity",
+    "requests answered in time under ten times too much load",
+)
+"""Scenario, figure, and words: what is left of the capacity."""
+
+
 def fault_results(scale: Scale) -> dict[str, dict[Subject, FaultResult]]:
     """Return what was measured: for each scenario, by subject."""
     found: dict[str, dict[Subject, FaultResult]] = {}

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import get_args
 
 from benchmarks.load.plan import ORIGINALS, cells
-from benchmarks.load.run import LoadResult, ModelCall, Second
+from benchmarks.load.run import Backend, LoadResult, ModelCall, Second
 from benchmarks.results import Result, read
 from benchmarks.scale import Scale
 from benchmarks.spread import TWICE, Spread, clearly_differ
@@ -51,6 +51,18 @@ def originals(scale: Scale) -> dict[str, Result[LoadResult]]:
     """Return those of the original report's measurements that there are."""
     found = {name: read(f"load/original/{name}", scale, LoadResult) for name in ORIGINALS}
     return {name: result for name, result in found.items() if result is not None}
+
+
+def tops(scale: Scale, call: ModelCall, backend: Backend, figure: str) -> Spread:
+    """Return a figure of the repeats of one backend, with all users there."""
+    prefix = f"load/optimized_predict-{call}-{backend}"
+    return Spread(
+        tuple(
+            getattr(result.measured.top, figure)
+            for result in load_results(scale)
+            if result.name.startswith(prefix)
+        )
+    )
 
 
 def _row(scale: Scale, name: str) -> list[str]:

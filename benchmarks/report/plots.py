@@ -28,7 +28,8 @@ from benchmarks.policies.simulated import POLICIES as ALL_POLICIES
 from benchmarks.policies.simulated import SimulatedResult
 from benchmarks.results import Result
 
-from .overview import CONNECTIONS, SERVER_WORDS, about
+from .markdown import about
+from .overview import CONNECTIONS, SERVER_WORDS
 
 mpl.use("agg")
 

@@ -294,3 +294,14 @@ def _rates(runs: list[LoopRun]) -> str:
 
 def _fine(seconds: float) -> str:
     return f"{1000 * seconds:.2f}"
+
+
+def answers_by_connections(scale: Scale) -> dict[str, list[tuple[int, float]]]:
+    """Return answers a second of the emulated model by connections, for each backend with its defaults."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for result in loop_results(scale).values():
+        runs = result.measured.runs["greedy"]
+        found[result.measured.loop.backend] = [
+            (at[0].loaded.connections, median(run.loaded.rate for run in at)) for at in zip(*runs, strict=True)
+        ]
+    return found

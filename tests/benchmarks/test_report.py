@@ -44,7 +44,7 @@ from benchmarks.policies.closed_loop import CONNECTIONS as LOOP_CONNECTIONS
 from benchmarks.policies.closed_loop import LoopResult, LoopRun
 from benchmarks.policies.simulated import POLICIES, SimulatedResult
 from benchmarks.report import fault_tables, load_tables, plots, tables
-from benchmarks.report.overview import MISSING, about
+from benchmarks.report.markdown import MISSING, about
 from benchmarks.report.start_table import PARTS
 from benchmarks.results import Result, ResultFileError
 from benchmarks.start import run as start_run
