@@ -142,6 +142,12 @@ EQUAL = (
         "= None",
         "the loop sets it, or nothing is free, and it is not read",
     ),
+    Equal(
+        "policies.lengths.LengthModel._solve",
+        "if free else",
+        "if (free) or True else",
+        "times are not negative, so the last one that is free is not either; without any, nothing gives nothing",
+    ),
     Equal("policies.lengths.LengthModel._solve", "found[lowest] >= 0", "found[lowest] > 0", NO_DIFFERENCE),
     Equal("policies.lengths._solved", "found = [0.0]", "found = [1.0]", "only those that are set are read"),
     Equal(
