@@ -42,11 +42,13 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
     future. The batcher may be made before any loop exists. The two backends, `ThreadingBatcher` and
     `AsyncioBatcher`, keep the same promises:
 
-    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation. No call
-       hangs, even if a part of the system is cancelled, fails, stops or dies.
+    1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation, even if a part
+       of the system is cancelled, fails, stops or dies. A call waits for ever only if it has no `timeout` and a
+       function of the user never returns.
     2. A result goes to the caller of its own item, also with several batches in flight.
     3. Items of one group and priority enter batches in the order in which they were accepted. With `length`,
-       only the item that would go first without it is sure to be in the next batch.
+       items may overtake each other. Only the item of the highest priority that has waited longest is certain to
+       be in the next batch.
     4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, and never of
        two groups. It is formed only when a slot is free to run it.
     5. The cancellation of a call permanently removes a queued item, and never affects other items.
@@ -63,15 +65,17 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
        `retry_after`. A call without an answer at the end of its timeout fails with `DeadlineExceededError`, by
        its own timer. An item that is still queued then never runs.
     9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
-       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No thread, task, timer
-       or descriptor is left.
-    10. `convert`, `cost`, `group_by` and `length` run in the caller. The library logs and drops items without its
-        lock. Code that CPython runs in a thread that holds it (the garbage collector, signal handlers, trace
-        functions, `__hash__` and `__eq__` of groups) may call the batcher: a cancellation is noted, reports are
-        answered, and other calls raise BatcherError. After a fork the child starts with an empty queue; with an
-        `executor` that was handed in it refuses all calls. It never hangs.
+       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No task, timer or
+       descriptor is left, and no thread but one in which a batch function still runs.
+    10. `convert`, `cost`, `group_by` and `length` run in the caller. The library does not hold its lock while it
+        logs or drops items. CPython may run other code in a thread that holds the lock (the garbage collector,
+        signal handlers, trace functions, `__hash__` and `__eq__` of groups). If that code calls the batcher, a
+        cancellation is noted, reports are answered, and other calls raise BatcherError. After a fork, the batcher
+        of the child has an empty queue. It refuses all calls if its `executor` is an object and not a function.
+        The child never hangs.
     11. An idle batcher costs nothing: there is no wake-up while the queue is empty.
-    12. The time to process an item does not grow with the queue, and memory is released after a burst.
+    12. The time to process an item grows no faster with the length of the queue than that of a plain deque, and
+        memory is released after a burst.
     13. A subclass may use any names for its methods, fields, properties and slots. Only the public names of
         this class are reserved. `name` and `healthy` may be set.
     14. What dies is replaced. A worker or loop that ends fails its batch, and the next one takes over. `healthy`
@@ -350,7 +354,7 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
     def healthy(self) -> bool:
         """True if batches can start; False if only a restart helps.
 
-        That is while too many batches (4) hang after their `batch_timeout`, if an executor that was handed in is
+        It is False while 4 batches are stalled after their `batch_timeout`, if an `executor` that is an object is
         broken, and after an internal error. A subclass may set or redefine this property.
         """
         found: bool = self.__dict__.get("healthy", self.__batchers_driver.healthy)

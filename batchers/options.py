@@ -95,8 +95,9 @@ class Options:
     length
         A function of the item: how long it is, for a model that pads each item to the longest one of its batch. A
         finite number, 0 or more, in any unit. It is called in the caller. The batcher learns how the time depends
-        on lengths, and puts items together that are fast together; see `policies/lengths.py`. Only the item that
-        would be the first without `length` is sure to be in the next batch. Not together with `cost`. Default
+        on lengths, and puts items together that are fast together; see `policies/lengths.py`. Items may
+        overtake each other. Only the item of the highest priority that has waited longest is certain to be in the
+        next batch. Not together with `cost`. Default
         None: the items of a batch are in order. (Promises 3 and 10.)
     batch_sizes
         The sizes for which a model is compiled, such as (1, 8, 32): batches have these sizes where enough items
@@ -110,15 +111,16 @@ class Options:
         calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
     cancel_abandoned
         Whether an async `process_batch` is cancelled when all callers of its batch have left or expired. The next
-        batch takes its slot when the function has ended. The policy learns nothing from it. A sync function cannot
+        batch takes its slot when the function has ended. The policy ignores that batch. A sync function cannot
         be cancelled. Default False: the batch runs to its end. (Promise 5.)
     executor
         The `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
-        makes one. A class counts as such a function. One that was handed in is never shut down; if it breaks, all
-        calls fail and `healthy` is False. One that was made is shut down by `stop`, and replaced if it breaks: its
-        running batch fails and is not sent again; if the new one breaks before its first result, the next one is
-        made after 1 second, then 2, up to 60. A ProcessPoolExecutor needs a function, items and results that can
-        be pickled. Default None: threads of the batcher. (Promise 14.)
+        makes one. A class counts as such a function. The batcher never shuts down an executor that is an object;
+        if it breaks, all calls fail and `healthy` is False. `stop` shuts down an executor that the function has
+        made. If that one breaks, its running batch fails and is not sent again, and the function makes a new one.
+        If the new one breaks before its first result, the batcher makes the next one after 1 second, then 2, up
+        to 60. A ProcessPoolExecutor needs a function, items and results that can be pickled. Default None: threads
+        of the batcher. (Promise 14.)
     name
         Shown by `repr` and in the names of threads. Default None: the name of the class.
     """

@@ -1,7 +1,7 @@
 """Results in files: one for each measurement, written as soon as it is finished.
 
 So an interrupted run loses nothing that was finished, and goes on where it was. A file that is not what it should
-be is told in one line, and is left alone.
+be is reported in one line, and is left alone.
 """
 
 from __future__ import annotations

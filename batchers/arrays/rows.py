@@ -82,7 +82,7 @@ class RowConverter:
         name = self.dtype.name if self.dtype.isnative else self.dtype.str
         return f"rows({self.shape}, {name!r}{more})"
 
-    def __call__(self, item: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - whatever a caller hands in
+    def __call__(self, item: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - any object of a caller
         """Return the row of an item: a new array.
 
         Raises RowError if the item is no such row, and the errors of `__array__` methods.

@@ -1,9 +1,9 @@
 """Queue of the waiting requests of one group, in the order in which they enter batches.
 
 Higher priorities enter batches first. Requests of the same priority keep the order of their acceptance. The
-withdrawal of a request updates every count and every order at once, but the request stays in the deque as a
+removal of a request updates every count and every order at once, but the request stays in the deque as a
 tombstone. Tombstones are removed when they reach the head of the deque, or all together when they are the
-majority. The amortised cost of a withdrawal is therefore O(1) at any position in the queue.
+majority. The amortised cost of a removal is therefore O(1) at any position in the queue.
 
 This module is pure.
 """

@@ -44,7 +44,7 @@ def refusal(
     if stalled >= STALLED_LIMIT:
         return BatchTimeoutError(messages.stalled(stalled))
     if count > limit:
-        return OptionError(f"{count} items can never fit max_queue_size={limit}: hand in fewer at a time")
+        return OptionError(f"{count} items can never fit max_queue_size={limit}: pass fewer at a time")
     msg = (
         f"{queued} items wait and max_queue_size is {limit}: try again in about {seconds:.3f} s, "
         "raise max_queue_size, or add capacity"

@@ -1,4 +1,4 @@
-"""The executor of a batcher: one that was handed in, or one that a factory makes, again after it has broken."""
+"""The executor of a batcher: one that the user made, or one that a factory makes, again after it has broken."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pool:
         self._next = -inf  # time at which the next pool may be made
         self._proven = False  # True if the pool has run a batch
         self._closing: list[threads.DaemonThread] = []  # the threads that shut pools down
-        self.broken: BaseException | None = None  # the cause, if an executor that was handed in is broken
+        self.broken: BaseException | None = None  # the cause, if an executor that the user made is broken
 
     def send(self, batcher_id: BatcherId, function: Callable[[list[Any]], Any], items: list[Any]) -> RunningBatch:
         """Send a batch to the pool, and return it; a call of it waits for the result.
@@ -164,7 +164,7 @@ class Pool:
 
     def _error(self, cause: BaseException) -> BatchFunctionError:
         msg = (
-            f"the executor that was handed in is broken ({cause}): make a new batcher with a new one, or pass a "
+            f"the executor of this batcher is broken ({cause}): make a new batcher with a new one, or pass a "
             "function that makes one, and the batcher replaces it (executor=lambda: ProcessPoolExecutor(4))"
         )
         return caused_by(cause, msg)

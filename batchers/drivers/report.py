@@ -23,7 +23,7 @@ BETWEEN_RECORDS = 1.0
 
 
 def is_healthy(core: Core[Any, Any], pool: Pool | None) -> bool:
-    """Return False while STALLED_LIMIT batches are stalled, after a failure, and if a pool handed in is broken."""
+    """Return False while STALLED_LIMIT batches are stalled, after a failure, and if the user's pool is broken."""
     broken = pool is not None and pool.broken is not None
     return core.stalled < STALLED_LIMIT and core.failure is None and not broken
 

@@ -21,7 +21,7 @@ So the detector makes trials. It is in one of three modes:
                 callers wait longer for their next answer than before the trial, or their number has changed by
                 the factor `CHANGE`.
 
-While the batch of a cohort runs, no caller of the cohort can hand in an item. Arrivals during a batch are
+While the batch of a cohort runs, no caller of the cohort can submit an item. Arrivals during a batch are
 therefore strangers, callers outside of the cohort. If there are more than a few, there is no cohort, and trying
 and holding end at once. With independent callers this takes one or two batches.
 

@@ -16,7 +16,7 @@ from batchers.drivers.loops import LONGEST_WAIT, Loop, cancel_timer
 
 
 class Expires(Protocol):
-    """What is told of calls whose deadline has passed."""
+    """The receiver of calls whose deadline has passed."""
 
     def expired(self, requests: list[Request[Any]], loop: Loop, /) -> None:
         """Fail these calls; on the loop."""

@@ -1,4 +1,4 @@
-"""One request and a batcher: its deadline, and its withdrawal when the client leaves."""
+"""One request and a batcher: its deadline, and its cancellation when the client leaves."""
 
 from __future__ import annotations
 

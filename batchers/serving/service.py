@@ -28,7 +28,7 @@ class Service:
     """The batchers of a server, from its start to the end of its drain.
 
     drain_delay
-        Seconds for which a server that was told to stop still takes requests, so that proxies notice: 0 or more.
+        Seconds for which a server that has to stop still takes requests, so that proxies notice: 0 or more.
     drain_timeout
         Seconds for which it waits for the answers of accepted requests; then they get 503. Above 0.
     head_timeout

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     )
     direct: bool = Field(
         default=True,
-        title="whether predictions take the direct path where nothing stands between",
+        title="whether predictions take the direct path, if there is no middleware, dependency or mount",
         description="true or false",
     )
     max_body_size: Annotated[int, Field(ge=1)] = Field(

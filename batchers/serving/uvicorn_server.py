@@ -23,7 +23,7 @@ TOLD_BEFORE = 0.8
 
 
 class Drains(Protocol):
-    """What is told that the server is about to stop."""
+    """The receiver of the news that the server is about to stop."""
 
     is_draining: bool
 

@@ -41,7 +41,7 @@ CALLERS = 8
 
 
 class Item:
-    """What is handed in: what becomes of it is decided before."""
+    """The item of one call; its outcome is decided beforehand."""
 
     __slots__ = ("blamed", "deed", "deep", "left", "limited", "number", "runs")
 
@@ -172,7 +172,7 @@ async def live(fault: Fault, chance: random.Random, found: Counter[str], kind: t
     await trouble.end(patience_of(fault.subject))
     with suppress(TimeoutError, asyncio.CancelledError):
         await life.stop(force=False)
-    found["books that do not add up"] += bool(life.books())
+    found["counters that do not add up"] += bool(life.books())
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
         await asyncio.wait(left, timeout=patience_of(fault.subject))
@@ -246,7 +246,7 @@ async def call_from_tasks(trouble: Quiet, life: Life, stop_at: int, force: bool)
 
 
 def call_from_threads(trouble: Quiet, life: Ours, seed: float, stop_at: int, force: bool) -> None:
-    """Call from threads: each hands in its share, and cancels some; and waits for all of them."""
+    """Call from threads: each submits its share, and cancels some; and waits for all of them."""
     counts: list[Counter[str]] = [Counter() for _ in range(CALLERS)]
     submitted = threading.Semaphore(0)
     stops = stop_at < CALLS // CALLERS * CALLERS
@@ -295,9 +295,16 @@ def call_from_threads(trouble: Quiet, life: Ours, seed: float, stop_at: int, for
 ORDER = (
     *("calls", "answered", "failed", "cancelled", "expired", "refused or stopped"),
     *("no outcome", NO_CAUSE, "wrong answers", "failed with others", "run twice", "refused, but run"),
-    *("books that do not add up", "errors logged", "tasks left", "threads left", "descriptors left", "items left"),
+    *(
+        "counters that do not add up",
+        "unexpected errors logged",
+        "tasks left",
+        "threads left",
+        "descriptors left",
+        "items left",
+    ),
 )
-COUNTED_BY_US = ("books that do not add up", "errors logged")
+COUNTED_BY_US = ("counters that do not add up", "unexpected errors logged")
 """Peers keep no books, and log what batches raise."""
 
 
@@ -325,7 +332,7 @@ class Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Count one."""
         if not str(record.msg).startswith(self.EXPECTED):
-            self._found["errors logged"] += 1
+            self._found["unexpected errors logged"] += 1
 
 
 def run(fault: Fault, kind: type[Quiet] = Quiet) -> FaultResult:

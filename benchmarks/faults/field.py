@@ -62,7 +62,7 @@ class Pool(ThreadPoolExecutor):
 
 
 class Caller(logging.Handler):
-    """A log handler that asks the batcher, and hands in an item, as one does that classifies records."""
+    """A log handler that asks the batcher, and submits an item, as one does that classifies records."""
 
     def __init__(self, trouble: Trouble) -> None:
         """Call the batcher of this life."""
@@ -169,7 +169,7 @@ class Trouble(Quiet):
         return sys.getrecursionlimit() - here - self.chance.randrange(NEAR)
 
     def call_again(self) -> None:
-        """Be a log handler, or a finalizer: hand in one more item, if the batcher takes it."""
+        """Be a log handler, or a finalizer: submit one more item, if the batcher takes it."""
         self._left -= 1  # without a lock, which could be held by this thread
         if self._left < 0:
             return

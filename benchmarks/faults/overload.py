@@ -117,7 +117,7 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
     if seen.latencies:
         p99 = quantiles(seen.latencies, n=100)[-1]
         figures["p99 of answers, s"] = p99
-        figures["the same, against queue time + 2 batches"] = p99 / ((QUEUE + 2 * ROWS) / capacity)
+        figures["p99 / (queue time + 2 batches)"] = p99 / ((QUEUE + 2 * ROWS) / capacity)
     if batches:
         figures["from batch to batch, while it was calm, ms"] = 1000 * interval(calm_batches)
         figures["from batch to batch, ms"] = 1000 * interval(batches)
@@ -127,7 +127,7 @@ async def overload(target: Target, fault: Fault) -> dict[str, float]:
         figures["processor time of a refusal, ms"] = 1000 * spent * fault.size / refused
     quarter = looks[len(looks) // 4 :]
     figures["memory grew after the first quarter, MB"] = (quarter[-1] - quarter[0]) / 1e6
-    figures["as before after, s"] = recovery(calm, after)
+    figures["until latencies are as before, s"] = recovery(calm, after)
     return figures
 
 

@@ -74,7 +74,7 @@ A_CLEAN_END = {
 CALLS_PROMISED = dict.fromkeys(
     (
         *("no outcome", "ended without a cause", "wrong answers", "failed with others", "run twice"),
-        *("refused, but run", "books that do not add up", "errors logged", "tasks left"),
+        *("refused, but run", "counters that do not add up", "unexpected errors logged", "tasks left"),
         *("threads left", "descriptors left", "items left"),
     ),
     NONE,
@@ -150,12 +150,12 @@ SCENARIOS = {
         seconds=75.0,
         promised={
             "answered, share of the capacity": Range(least=0.9),
-            "the same, against queue time + 2 batches": Range(most=1.03),
+            "p99 / (queue time + 2 batches)": Range(most=1.03),
             "without Retry-After, of these": NONE,
             "clients that left after 2 s": NONE,
             "no answer, or another": NONE,
             "processor time of a refusal, ms": Range(most=1.0),
-            "as before after, s": Range(most=5.0),
+            "until latencies are as before, s": Range(most=5.0),
             "memory grew after the first quarter, MB": Range(most=5.0),
         },
     ),
@@ -242,7 +242,7 @@ def estimate(fault: Fault) -> float:
 
 
 def measure(fault: Fault) -> FaultResult:
-    """Let it happen. A peer that is not installed, or does not serve, is told in the result.
+    """Let it happen. The result says if a peer is not installed, or does not serve.
 
     MeasurementError for one of this project's that fails.
     """

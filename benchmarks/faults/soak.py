@@ -144,7 +144,9 @@ def run(fault: Fault, console: Console | None = None) -> FaultResult:
                     f"{look.tasks:7}"
                 )
         stats = _get(target, "/stats")
-    return FaultResult(fault=fault, figures=figures_of(looks, fault) | {"waits at the end": waits(stats)})
+    return FaultResult(
+        fault=fault, figures=figures_of(looks, fault) | {"items that wait at the end": waits(stats)}
+    )
 
 
 def waits(stats: dict[str, Any]) -> float:
@@ -182,7 +184,7 @@ LIMITS = {
     "growth of threads": MORE,
     "growth of tasks": MORE,
     "p99 of the last quarter, against the first": DRIFT,
-    "waits at the end": 0,
+    "items that wait at the end": 0,
 }
 
 

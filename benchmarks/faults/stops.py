@@ -40,7 +40,7 @@ async def load(target: Target, moment: float) -> Counter[str]:
                 found["accepted, but no answer"] += 1
                 return
             if answer is None:
-                found["told to leave by a refused connection"] += 1
+                found["connections refused during the stop"] += 1
                 return
             found["answered" if answer.status == OK else f"status {answer.status}"] += 1
             if answer.closes:
@@ -71,7 +71,7 @@ def run(fault: Fault, workers: int) -> FaultResult:
                 status = -1
             slowest = max(slowest, time.monotonic() - start - moment)
             unclean += status != 0
-    order = ("answered", "accepted, but no answer", "told to leave by a refused connection")
+    order = ("answered", "accepted, but no answer", "connections refused during the stop")
     others = sum(count for name, count in found.items() if name not in order)
     figures: dict[str, float] = {"stops": fault.size, **{name: found[name] for name in order}}
     figures |= {"other answers": others, "slowest end, s": slowest, "ended with a status other than 0": unclean}

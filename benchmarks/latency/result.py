@@ -14,7 +14,7 @@ from benchmarks.theory.fit import Fit
 
 from .open_loop import Arrivals, Seen
 
-ENOUGH = {50: 2, 95: 100, 99: 500, 99.9: 1000}
+ENOUGH = {50: 2, 95: 100, 99: 500, 99.9: 5000}
 """Answers without which a percentile says nothing."""
 
 

@@ -62,7 +62,7 @@ class MicroResult(BaseModel):
 
 
 def measure(group: Group) -> MicroResult:
-    """Run it. A case that fails is told in the result."""
+    """Run it. The result says if a case fails."""
     found: dict[str, list[float]] = defaultdict(list)
     failed: dict[str, str] = {}
     for side in interleaved(group.sides, group.repeats):

@@ -123,7 +123,7 @@ MANY: dict[str, ForCoroutines] = {
 @pytest.mark.parametrize("length", [100, 1_000, 10_000, 100_000, 1_000_000])
 @pytest.mark.parametrize("side", MANY)
 def test_queue_length(benchmark: BenchmarkFixture, side: str, length: int) -> None:
-    """So many items handed in at once: what one of them costs must not depend on how many there are.
+    """So many items submitted at once: what one of them costs must not depend on how many there are.
 
     By `process_many`; the floors know calls of one item only.
     """

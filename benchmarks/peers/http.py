@@ -174,7 +174,7 @@ class ServerResult(BaseModel):
 def measure(name: str, seconds: int) -> ServerResult:
     """Load a server for so many seconds with each number of connections.
 
-    A peer that is not installed, or does not serve, is told in the result.
+    The result says if a peer is not installed, or does not serve.
 
     MeasurementError where wrk is missing, and for a server of this project that fails.
     """

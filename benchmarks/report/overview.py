@@ -300,9 +300,9 @@ PROMISE_WORDS = {
     "overload": "ten times too much load",
 }
 FIGURE_WORDS = {
-    "the same, against queue time + 2 batches": "the p99, against queue time and two batches,",
+    "p99 / (queue time + 2 batches)": "the p99, divided by the queue time and two batches,",
     "rate from 2 s to 8 s, against before": "the rate from 2 s to 8 s, against before,",
-    "errors logged": "the number of errors logged",
+    "unexpected errors logged": "the number of unexpected errors that were logged",
 }
 
 

@@ -28,7 +28,7 @@ def test_more_items_than_the_queue_ever_takes() -> None:
 
     with pytest.raises(QueueFullError):
         core.offer([Request(n) for n in range(3)], 0.0)
-    with pytest.raises(OptionError, match=r"^4 items can never fit max_queue_size=3: hand in fewer at a time$"):
+    with pytest.raises(OptionError, match=r"^4 items can never fit max_queue_size=3: pass fewer at a time$"):
         core.offer([Request(n) for n in range(4)], 0.0)
 
     assert core.stats().rejected == 7

@@ -131,7 +131,7 @@ def pick(items: list[Any]) -> list[Any]:
 
 
 def test_a_process_that_is_killed(backend: str) -> None:
-    """The pool of a factory is replaced. One that was handed in makes the batcher unhealthy; errors name it."""
+    """The pool of a factory is replaced. One that the user made makes the batcher unhealthy; errors name it."""
     with create_batcher(backend, exit_for, executor=lambda: ProcessPoolExecutor(1)) as batcher:
         assert batcher.call(1) == 1
         with pytest.raises(BatchFunctionError, match="the next batch gets another pool"):
@@ -141,7 +141,7 @@ def test_a_process_that_is_killed(backend: str) -> None:
     with ProcessPoolExecutor(1) as executor, create_batcher(backend, exit_for, executor=executor) as batcher:
         assert batcher.call(1) == 1
         for item in ("exit", 2):
-            with pytest.raises(BatchFunctionError, match="the executor that was handed in is broken"):
+            with pytest.raises(BatchFunctionError, match="the executor of this batcher is broken"):
                 batcher.call(item)
         assert not batcher.healthy
 
