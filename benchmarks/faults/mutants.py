@@ -38,7 +38,11 @@ print(json.dumps(mutants))
 """
 """What `mutmut results` and `mutmut show` print, of all mutants in one process: each of those takes a second."""
 
-NOTICED = {"killed", "timeout"}
+HANGS = 60
+"""Seconds after which a test hangs; the longest one takes a quarter of that."""
+
+NOTICED = {"killed", "timeout", "segfault"}
+"""The last one is any end by a signal, such as that of a mutant that takes all memory."""
 
 Mutants = list[tuple[str, str, str]]
 """Name, what became of it, and its diff."""
@@ -132,7 +136,7 @@ def _lines(diff: str, sign: str) -> str:
 
 
 def _mutmut(copy: Path, *arguments: str) -> None:
-    settings = {"HYPOTHESIS_PROFILE": "mutants"}
+    settings = {"HYPOTHESIS_PROFILE": "mutants", "PYTEST_ADDOPTS": f"--timeout={HANGS}"}
     python("-m", "mutmut", *arguments, seconds=LIMIT, folder=copy, settings=settings)
 
 

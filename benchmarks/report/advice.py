@@ -81,7 +81,7 @@ def _gain_of_spacing(scale: Scale) -> str:
     least, most = min(gains), max(gains)
     change = f"{about(-least, 1)} % more" if least < 0 else "no more"
     against = "than with the default policy (four devices, simulated)"
-    return f"from {change} latency (idle) to {about(most)} % less (busy) {against}"
+    return f"from {change} latency to {about(most)} % less, by load, {against}"
 
 
 def _gain_of_lengths(scale: Scale) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.faults.equal import why_equal
-from benchmarks.faults.mutants import MutantsResult
+from benchmarks.faults.mutants import NOTICED, MutantsResult, Survivor
 from benchmarks.faults.plan import MUTANTS, SCENARIOS, Range, faults
 from benchmarks.faults.result import OURS, SUBJECTS, FaultResult, Subject
 from benchmarks.results import Result, read
@@ -65,14 +65,14 @@ def fault_table(scale: Scale) -> str:
                     scenario.words if place == 0 else "",
                     figure,
                     str(promised or ""),
-                    *(_cell(results.get(subject), figure, first=place == 0) for subject in SUBJECTS),
+                    *(_cell(results.get(subject), figure, promised, first=place == 0) for subject in SUBJECTS),
                 ]
             )
-    head = ["what breaks", "figure", "promised", *(NAMES[subject] for subject in SUBJECTS)]
+    head = ["what breaks", "figure", "limit", *(NAMES[subject] for subject in SUBJECTS)]
     return table(head, rows, texts=3)
 
 
-def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
+def _cell(result: FaultResult | None, figure: str, promised: Range | None, *, first: bool) -> str:
     if result is None:
         return ""
     if result.failed:
@@ -80,7 +80,17 @@ def _cell(result: FaultResult | None, figure: str, *, first: bool) -> str:
     value = result.figures.get(figure)
     if value is None:
         return ""
-    return f"{value:.0f}" if value == round(value) or abs(value) >= FINE else f"{value:.4g}"
+    if value == round(value) or abs(value) >= FINE:
+        return f"{value:.0f}"
+    if promised is not None and result.fault.subject in OURS and not promised.holds(value):
+        return outside(value, promised)
+    return f"{value:.3g}"
+
+
+def outside(value: float, promised: Range) -> str:
+    """Return a value outside of its limit with two digits, or with as many more as show that it is outside."""
+    texts = [f"{value:.{digits}g}" for digits in range(2, 6)]
+    return next((text for text in texts if not promised.holds(float(text))), texts[-1])
 
 
 def mutant_table(scale: Scale) -> str:
@@ -89,11 +99,16 @@ def mutant_table(scale: Scale) -> str:
     if found is None:
         return "Not measured at this scale.\n"
     made = Counter(found.measured.made)
-    survived = Counter(each.module for each in found.measured.survived)
-    matter = Counter(each.module for each in found.measured.survived if not why_equal(each))
+    unnoticed = _unnoticed(found.measured)
+    survived = Counter(each.module for each in unnoticed)
+    matter = Counter(each.module for each in unnoticed if not why_equal(each))
     rows = [[f"`{name}`", f"{made[name]}", f"{survived[name]}", f"{matter[name]}"] for name in sorted(made)]
     rows.append(["all", f"{made.total()}", f"{survived.total()}", f"{matter.total()}"])
     return table(["module", "mutants", "not noticed", "not equal in meaning"], rows)
+
+
+def _unnoticed(found: MutantsResult) -> list[Survivor]:
+    return [each for each in found.survived if each.state not in NOTICED]
 
 
 def survivor_table(scale: Scale) -> str:
@@ -102,7 +117,7 @@ def survivor_table(scale: Scale) -> str:
     if found is None:
         return "Not measured at this scale.\n"
     rows = []
-    for each in found.measured.survived:
+    for each in _unnoticed(found.measured):
         why = why_equal(each) or "**it is not**"
         rows.append([f"`{each.module}.{each.function}`", _code(each.was), _code(each.became), why])
     return table(["where", "line", "mutant", "why it is equal"], rows, texts=4)
@@ -137,10 +152,10 @@ def promise_sentence(scale: Scale) -> str:
         for figure in SCENARIOS[fault.scenario].promised
     )
     broken = [
-        f"{NAMES[subject]}, {SCENARIOS[name].words}: {figure} is {value:.5g}, promised {promised}"
+        f"{NAMES[subject]}, {SCENARIOS[name].words}: {figure} is {outside(value, promised)}, limit {promised}"
         for name, subject, figure, value, promised in broken_promises(scale)
     ]
-    lines = [f"Of the {kept} promises that were measured {len(broken)} were not kept{':' if broken else '.'}\n"]
+    lines = [f"{kept} figures have a limit (column *limit*). {len(broken)} are outside{':' if broken else '.'}\n"]
     lines += [f"* {each}" for each in broken]
     missing = [
         f"{NAMES[fault.subject]}, {SCENARIOS[fault.scenario].words}" for fault in ours if fault not in known

@@ -17,7 +17,7 @@ from benchmarks.scale import Scale
 from benchmarks.spread import TWICE, clearly_differ
 
 from .advice import advice_table
-from .fault_tables import GOODPUT, NAMES, broken_promises, fault_results
+from .fault_tables import GOODPUT, NAMES, broken_promises, fault_results, outside
 from .load_tables import failures_start, originals, tops
 from .markdown import MISSING, about, table
 from .micro_tables import micro_results
@@ -99,7 +99,9 @@ def difference_sentence(scale: Scale) -> str:
             alike.append(CALL_WORDS[call])
     said = [f"{'; '.join(clear)}."] if clear else []
     said += (
-        [f"With {' and with '.join(alike)}, they differ by less than two runs of one backend."] if alike else []
+        [f"With {' and with '.join(alike)}, the backends differ by less than two runs of the same backend do."]
+        if alike
+        else []
     )
     return " ".join(part[0].upper() + part[1:] for part in said) + "\n"
 
@@ -111,7 +113,8 @@ SERVER_WORDS = {
     "batchers, asyncio": "**batchers, `asyncio`**",
     "batchers, threading": "**batchers, `threading`**",
     "batchers, asyncio, through ASGI": "batchers, `asyncio`, without the direct path",
-    "batchers, no batcher": "batchers' route without a batcher",
+    "batchers, no batcher": "batchers' server, without a batcher",
+    "batchers, asyncio, 2 processes": "batchers, `asyncio`, 2 models",
     "batchers, asyncio, 2 front ends": "batchers, 2 front ends and 1 model",
     "batchers, asyncio, 1 front end": "batchers, 1 front end and 1 model",
     "mosec": "mosec, 1 model",
@@ -140,7 +143,7 @@ def servers_in_short(scale: Scale) -> str:
     if not rows:
         return f"Servers: {MISSING}.\n"
     rows.sort(key=lambda row: -row[0])
-    head = ("requests/s", "1 connection", f"{CONNECTIONS} connections", "256 connections", "memory, MB")
+    head = ("requests/s", "1 connection", f"{CONNECTIONS} connections", "256 connections", "memory, MB (RSS)")
     return table(head, (row for _, row in rows))
 
 
@@ -282,13 +285,13 @@ def promises_in_short(scale: Scale) -> str:
         return f"Promises: {MISSING}.\n"
     broken = [
         f"`{subject}`, {PROMISE_WORDS.get(name, SCENARIOS[name].words)}: {FIGURE_WORDS.get(figure, figure)} is "
-        f"{value:.5g}, promised {promised}"
+        f"{outside(value, promised)}, and its limit is {promised}"
         for name, subject, figure, value, promised in broken_promises(scale)
     ]
     listed = "([the list](docs/benchmarks/faults.md))"
-    head = f"Of {known} promises with a figure {listed}, {known - len(broken)} were kept"
+    head = f"{known} of these figures have a limit {listed}. {known - len(broken)} keep it"
     return (
-        f"{head}{'. Not kept:' if broken else '.'}\n"
+        f"{head}{'. The others:' if broken else '.'}\n"
         + "".join(f"\n* {each}" for each in broken)
         + "\n" * bool(broken)
     )

@@ -268,7 +268,7 @@ def _label_lines(axes: Axes, *, at_the_end: bool = True, gap: float = 0.06) -> N
         low, high = axes.get_ylim()
         points = np.asarray(line.get_xydata())
         inside = points[(points[:, 1] >= low) & (points[:, 1] <= high)]
-        if len(inside) and line.get_label():
+        if len(inside) and not str(line.get_label()).startswith("_"):  # matplotlib names those without one so
             spot = axes.transAxes.inverted().transform(axes.transData.transform(inside[-1 if at_the_end else 0]))
             placed.append((float(spot[1]), float(spot[0]), str(line.get_label())))
     last = -1.0

@@ -70,12 +70,12 @@ def lines_table(_: Scale) -> str:
         [name, f"{1000 * line.a:g}", f"{1000 * line.b:g}", f"{line.most}", f"{line.capacity:.0f}"]
         for name, line in LINES.items()
     ]
-    return table(["line", "a, ms", "b, ms", "most items", "capacity, items/s"], rows)
+    return table(["cost model", "a, ms", "b, ms", "most items", "capacity, items/s"], rows)
 
 
 def open_table(scale: Scale) -> str:
     """Return the open loop, simulated: means beside the best that any waiting rule can have."""
-    head = ["line", "items/s", "greedy, exact", "best possible", "lower bound", "greedy", "adaptive"]
+    head = ["cost model", "items/s", "greedy, exact", "best possible", "lower bound", "greedy", "adaptive"]
     head += ["adaptive against best", "p99 greedy", "p99 adaptive", "best fixed setting", "its mean"]
     rows = []
     for line, value, result in simulated_of(scale, "poisson"):
@@ -109,7 +109,7 @@ def open_table(scale: Scale) -> str:
 def closed_table(scale: Scale) -> str:
     """Return the closed loop, simulated: items a second beside the bound."""
     head = [
-        "line",
+        "cost model",
         "clients",
         "bound",
         "greedy",
@@ -134,7 +134,15 @@ def closed_table(scale: Scale) -> str:
 
 def devices_table(scale: Scale) -> str:
     """Return four devices and bursts, simulated: means."""
-    head = ["line", "case", "lower bound", "greedy", "adaptive", "adaptive against greedy", "best fixed setting"]
+    head = [
+        "cost model",
+        "case",
+        "lower bound",
+        "greedy",
+        "adaptive",
+        "adaptive against greedy",
+        "best fixed setting",
+    ]
     head += ["its mean"]
     rows = []
     for what in ("devices", "bursts"):
@@ -155,7 +163,16 @@ def devices_table(scale: Scale) -> str:
 
 def overload_table(scale: Scale) -> str:
     """Return overload with deadlines, simulated: answers in time, against the capacity."""
-    head = ["line", "load", "deadline, ms", "capacity", "greedy in time", "adaptive in time", "share", "p99, ms"]
+    head = [
+        "cost model",
+        "load",
+        "deadline, ms",
+        "capacity",
+        "greedy in time",
+        "adaptive in time",
+        "share",
+        "p99, ms",
+    ]
     head += ["best fixed setting in time", "which"]
     rows = []
     for line, value, result in simulated_of(scale, "overload"):

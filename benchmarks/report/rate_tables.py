@@ -42,7 +42,9 @@ def rate_table(scale: Scale) -> str:
         compared = (
             verdict(*means)
             if max(shares) - min(shares) < ALIKE and all(spread.values for spread in means)
-            else "not alike: see what failed"
+            else "shares of failures differ"
+            if all(spread.values for spread in means)
+            else "no answers to compare"
         )
         rows += [
             [title, "threading", *_figures(runs["threading"])],

@@ -1,7 +1,7 @@
 """A batcher in a Celery worker: celery -A celery_worker worker --pool threads --concurrency 64
 
 Only a pool whose tasks share a process makes batches: `threads`. In `prefork` each process runs one task at a
-time, and so does `solo`: every batch has one item. README says what works with `gevent` and `eventlet`.
+time, and so does `solo`: every batch has one item. docs/using.md says what works with `gevent` and `eventlet`.
 """
 
 import tempfile

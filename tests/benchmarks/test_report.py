@@ -288,7 +288,7 @@ def test_a_report_of_all_there_can_be(elsewhere: Path) -> None:
     assert "| `import batchers`, after it | 20.0 | 100.0 % |" in text
     assert "| http-compiled-500 | threading | 12.3 (12.3 to 12.3) | 10.0 | 20.0 | 30.0 | 40.0 | 99 |" in text
     assert "| less than the spread |" in text
-    assert "they differ by less than two runs of one backend" in text
+    assert "the backends differ by less than two runs of the same backend do" in text
     assert "| **batchers, `asyncio`** | 1 000 | 1 000 | 1 000 | 100 |" in text
     assert "| batchers, `asyncio` | 10 | 10 | 10 | 10 |" in text
     assert "| `threading`, ramp of v0.1.0 | never | 25 % | 12.3 | 20.0 |" in text
@@ -413,7 +413,7 @@ def test_promises(elsewhere: Path) -> None:
     assert fault_tables.promise_sentence("full") == "Nothing was measured yet.\n"
     everything()
     assert "failed: it is not there" in fault_tables.fault_table("full")
-    assert " 0 were not kept.\n" in fault_tables.promise_sentence("full")
+    assert ". 0 are outside.\n" in fault_tables.promise_sentence("full")
     assert "Not measured" not in fault_tables.promise_sentence("full")
     for subject in ("asyncio", "async-batcher"):
         name = f"faults/sigterm-{subject}"
@@ -423,9 +423,9 @@ def test_promises(elsewhere: Path) -> None:
         ("sigterm", "asyncio", "accepted, but no answer", 3)
     ]
     told = fault_tables.promise_sentence("full")
-    assert " 1 were not kept:\n" in told
+    assert ". 1 are outside:\n" in told
     assert (
-        "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, promised 0"
+        "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, limit 0"
         in told
     )
     results.path_of("faults/kill-threading", "full").unlink()
