@@ -425,8 +425,7 @@ def test_promises(elsewhere: Path) -> None:
     told = fault_tables.promise_sentence("full")
     assert ". 1 are outside:\n" in told
     assert (
-        "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, limit 0"
-        in told
+        "batchers, asyncio, SIGTERM at random moments, 50 clients: accepted, but no answer is 3, limit 0" in told
     )
     results.path_of("faults/kill-threading", "full").unlink()
     told = fault_tables.promise_sentence("full")
