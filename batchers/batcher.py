@@ -43,12 +43,12 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
     `AsyncioBatcher`, keep the same promises:
 
     1. Every accepted item gets exactly one outcome: its result, an error, or its own cancellation, even if a part
-       of the system is cancelled, fails, stops or dies. A call waits for ever only if it has no `timeout` and a
-       function of the user never returns.
+       of the system is cancelled, fails, stops or dies. An accepted call without a `timeout` waits for ever only
+       if the batch function never returns, or if items of a higher priority never stop coming.
     2. A result goes to the caller of its own item, also with several batches in flight.
     3. Items of one group and priority enter batches in the order in which they were accepted. With `length`,
-       items may overtake each other. Only the item of the highest priority that has waited longest is certain to
-       be in the next batch.
+       items may overtake each other. Of each group, only the item of the highest priority that has waited longest
+       is certain to be in its next batch.
     4. A batch is never empty, never larger than `max_batch_size`, never above `max_batch_cost`, and never of
        two groups. It is formed only when a slot is free to run it.
     5. The cancellation of a call permanently removes a queued item, and never affects other items.
@@ -65,8 +65,9 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
        `retry_after`. A call without an answer at the end of its timeout fails with `DeadlineExceededError`, by
        its own timer. An item that is still queued then never runs.
     9. `stop()` serves all accepted items, `stop(force=True)` fails the queued ones at once, and
-       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No task, timer or
-       descriptor is left, and no thread but one in which a batch function still runs.
+       `stop(timeout=...)` returns in time. Afterwards calls raise `BatcherStoppedError`. No timer or
+       descriptor is left, and no task or thread but those in which a batch function still runs, or which wait for
+       a pool to end.
     10. `convert`, `cost`, `group_by` and `length` run in the caller. The library does not hold its lock while it
         logs or drops items. CPython may run other code in a thread that holds the lock (the garbage collector,
         signal handlers, trace functions, `__hash__` and `__eq__` of groups). If that code calls the batcher, a
@@ -74,8 +75,8 @@ class Batcher(NotCopied, ABC, Generic[T, S]):
         of the child has an empty queue. It refuses all calls if its `executor` is an object and not a function.
         The child never hangs.
     11. An idle batcher costs nothing: there is no wake-up while the queue is empty.
-    12. The time to process an item grows no faster with the length of the queue than that of a plain deque, and
-        memory is released after a burst.
+    12. No step takes longer in a longer queue, except for Python's garbage collector, which also looks at the
+        items that wait. Memory is released after a burst.
     13. A subclass may use any names for its methods, fields, properties and slots. Only the public names of
         this class are reserved. `name` and `healthy` may be set.
     14. What dies is replaced. A worker or loop that ends fails its batch, and the next one takes over. `healthy`

@@ -96,8 +96,8 @@ class Options:
         A function of the item: how long it is, for a model that pads each item to the longest one of its batch. A
         finite number, 0 or more, in any unit. It is called in the caller. The batcher learns how the time depends
         on lengths, and puts items together that are fast together; see `policies/lengths.py`. Items may
-        overtake each other. Only the item of the highest priority that has waited longest is certain to be in the
-        next batch. Not together with `cost`. Default
+        overtake each other. Of each group, only the item of the highest priority that has waited longest is
+        certain to be in its next batch. Not together with `cost`. Default
         None: the items of a batch are in order. (Promises 3 and 10.)
     batch_sizes
         The sizes for which a model is compiled, such as (1, 8, 32): batches have these sizes where enough items
@@ -111,8 +111,8 @@ class Options:
         calls for n items, so `process_batch` must be safe to call again. Default "fail". (Promise 6.)
     cancel_abandoned
         Whether an async `process_batch` is cancelled when all callers of its batch have left or expired. The next
-        batch takes its slot when the function has ended. The policy ignores that batch. A sync function cannot
-        be cancelled. Default False: the batch runs to its end. (Promise 5.)
+        batch takes its slot when the function has ended. The policy learns nothing from that batch. A sync
+        function cannot be cancelled. Default False: the batch runs to its end. (Promise 5.)
     executor
         The `concurrent.futures.Executor` that runs a sync `process_batch`, or a function without arguments that
         makes one. A class counts as such a function. The batcher never shuts down an executor that is an object;

@@ -59,6 +59,18 @@ EQUAL = (
     Equal("core.state.State._remove", "request.deadline < inf", "request.deadline <= inf", NOT_THERE),
     Equal("core.machine.Core.decide", "_batch_timeout < inf", "_batch_timeout <= inf", NEVER_OVER),
     Equal("core.machine.Core.decide", "earliest < inf", "earliest <= inf", NEVER_OVER),
+    Equal(
+        "core.groups.Groups._new_queue",
+        "self.changing = False",
+        "self.changing = None",
+        "a new queue needs a level, which sets it anew",
+    ),
+    Equal(
+        "core.groups.Groups._new_queue",
+        "self.changing = False",
+        "self.changing = True",
+        "a new queue needs a level, which sets it anew",
+    ),
     Equal("core.groups.Groups.select", "<= now", "< now", "a time that is not -inf lies after now", lines=2),
     Equal(
         "policies.cohort.Cohort.__init__",
@@ -209,6 +221,7 @@ EQUAL = (
         "if (self._bisected) or True else",
         "no part gives no part",
     ),
+    Equal("core.group_queue.GroupQueue.take", "only = self.only", "only = None", SLOW_WAY),
     Equal(
         "core.group_queue.GroupQueue._drop_tombstones",
         "len(self.levels) > 1",

@@ -288,8 +288,8 @@ def promises_in_short(scale: Scale) -> str:
         f"{outside(value, promised)}, and its limit is {promised}"
         for name, subject, figure, value, promised in broken_promises(scale)
     ]
-    listed = "([the list](docs/benchmarks/faults.md))"
-    head = f"{known} of these figures have a limit {listed}. {known - len(broken)} keep it"
+    listed = "[all rows](docs/benchmarks/faults.md)"
+    head = f"In {listed}, {known} figures have a limit. {known - len(broken)} keep it"
     return (
         f"{head}{'. The others:' if broken else '.'}\n"
         + "".join(f"\n* {each}" for each in broken)

@@ -38,6 +38,20 @@ def test_an_offer_of_several_ends() -> None:
     assert core.inconsistent is False
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_a_first_offer_that_is_interrupted(monkeypatch: pytest.MonkeyPatch, single: bool) -> None:
+    """Before it has changed anything, nothing has to be repaired."""
+    core: Core[int, int] = Core(Options())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("batchers.core.groups.GroupQueue", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        core.offer_one(Request(0), 0.0) if single else core.offer([Request(0)], 0.0)
+    assert core.inconsistent is False
+
+
 def test_requests_of_different_calls() -> None:
     """Those that are refused say why, in order; the others wait since now."""
     core: Core[int, int] = Core(Options(max_queue_size=2))
