@@ -221,6 +221,15 @@ EQUAL = (
         "if (self._bisected) or True else",
         "no part gives no part",
     ),
+    Equal(
+        "core.group_queue.GroupQueue.__init__",
+        "self.sizes: Sequence[int] = ()",
+        "self.sizes: Sequence[int] = None",
+        NO_TRUTH,
+    ),
+    Equal("core.group_queue.GroupQueue.__init__", "self.by_length = False", "self.by_length = None", NO_TRUTH),
+    Equal("core.group_queue.GroupQueue.new_level", "self.only is None and", "self.only is not None and", SLOW_WAY),
+    Equal("core.group_queue.GroupQueue.new_level", "self.only = level", "self.only = None", SLOW_WAY),
     Equal("core.group_queue.GroupQueue.take", "only = self.only", "only = None", SLOW_WAY),
     Equal(
         "core.group_queue.GroupQueue._drop_tombstones",
