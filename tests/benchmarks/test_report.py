@@ -626,3 +626,16 @@ def test_percentiles() -> None:
     assert percentile([float(n) for n in range(101)], 95) == 95.0
     assert percentile([1.0, 2.0], 50) == 1.5
     assert percentile([7.0], 99) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "shown"),
+    [
+        (0.8119, faults_plan.Range(least=0.9), "0.81"),
+        (1.0305, faults_plan.Range(most=1.03), "1.0305"),
+        (6.0, faults_plan.Range(most=0), "6"),
+    ],
+)
+def test_a_figure_outside_of_its_limit(value: float, limit: faults_plan.Range, shown: str) -> None:
+    """It has as many digits as show that it is outside, and two at least."""
+    assert fault_tables.outside(value, limit) == shown
