@@ -198,9 +198,17 @@ def lengths_in_short(scale: Scale) -> str:
     found = read("lengths/texts", scale, TextsResult)
     if found is None:
         return f"Texts: {MISSING}.\n"
-    rates = {rule: median(values) for rule, values in found.measured.closed.items()}
-    rows = [[LENGTH_WORDS[rule], about(rate, 3), about(rate / rates[ONE_BY_ONE])] for rule, rate in rates.items()]
-    return table(("rule", "texts/s", "against no batches"), rows)
+    closed = found.measured.closed
+    alone = median(closed[ONE_BY_ONE])
+    rows = [
+        [
+            LENGTH_WORDS[rule],
+            f"{about(median(rates))} ({about(min(rates))} to {about(max(rates))})",
+            about(median(rates) / alone),
+        ]
+        for rule, rates in closed.items()
+    ]
+    return table(("rule", "texts/s (smallest to largest)", "against no batches"), rows)
 
 
 def ray_in_short(scale: Scale) -> str:
@@ -265,7 +273,7 @@ def _lost(result: FaultResult | None, figure: str, whole: Sequence[str]) -> str:
 def _share(result: FaultResult | None, figure: str) -> str:
     if result is None or figure not in result.figures:
         return "failed" if result is not None and result.failed else ""
-    return f"{100 * result.figures[figure]:.0f} %"
+    return f"{about(100 * result.figures[figure])} %"
 
 
 def _count(number: float) -> str:
