@@ -44,7 +44,7 @@ def advice_table(scale: Scale) -> str:
         ),
         (
             "clients that give up after a time, or retry",
-            "either; `max_queue_size` as below; with `timeout=` that time also `policy=Adaptive()`",
+            "either; `max_queue_size` as below, `timeout=` the time that callers wait, `policy=Adaptive()`",
             _gain_of_deadlines(scale),
         ),
     ]
@@ -61,8 +61,8 @@ def _gain_of_batching(scale: Scale) -> str:
     start = failures_start(alone.measured.seconds)
     lost = f"fails from {about(start)} requests/s on" if start else "does not fail"
     rate, mean = min(rate.middle for rate in rates), max(mean.middle for mean in means)
-    gained = f"{about(rate)} requests/s in {about(1000 * mean)} ms, on either backend (emulated model)"
-    return f"{gained}; without batches the same model {lost}"
+    gained = f"{about(rate)} requests/s at a mean of {about(1000 * mean)} ms, on either backend (emulated model)"
+    return f"{gained}; without a batcher the same model {lost}"
 
 
 def _gain_of_threads(scale: Scale) -> str:
@@ -70,7 +70,7 @@ def _gain_of_threads(scale: Scale) -> str:
     if found is None or not {"threading-sync", "asyncio-sync"} <= found.seconds_per_item.keys():
         return MISSING
     own, other = (1e6 * found.spread(side).middle for side in ("threading-sync", "asyncio-sync"))
-    return f"the same; a call costs {about(own)} µs, on `asyncio` {about(other)} µs"
+    return f"the same; with 64 threads a call costs {about(own)} µs, and {about(other)} µs on `asyncio`"
 
 
 def _gain_of_spacing(scale: Scale) -> str:
@@ -79,9 +79,11 @@ def _gain_of_spacing(scale: Scale) -> str:
         return MISSING
     gains = [100 * (1 - each["adaptive"].mean / each["greedy"].mean) for each in found]
     least, most = min(gains), max(gains)
-    change = f"{about(-least, 1)} % more" if least < 0 else "no more"
-    against = "than with the default policy (four devices, simulated)"
-    return f"from {change} latency to {about(most)} % less, by load, {against}"
+    worst = f"at worst {about(-least, 1)} % more" if least < 0 else "never more"
+    return (
+        f"up to {about(most)} % less mean latency than with the default policy; {worst} (four devices, simulated "
+        f"in {len(found)} cases)"
+    )
 
 
 def _gain_of_lengths(scale: Scale) -> str:
@@ -92,7 +94,8 @@ def _gain_of_lengths(scale: Scale) -> str:
     own = min(rates[rule] for rule in OURS) / rates[ONE_BY_ONE]
     worse = rates[IN_ORDER] / rates[ONE_BY_ONE]
     gained = (
-        f"{about(own)} times as many texts/s as without batches; batches without `length`: {about(worse)} times"
+        f"{about(own)} times as many texts/s as without a batcher; with batches but no `length`, "
+        f"{about(worse)} times as many"
     )
     return f"{gained} (one model, on one core)"
 
@@ -108,9 +111,10 @@ def _gain_of_deadlines(scale: Scale) -> str:
         result.policies[policy].goodput / result.case.line.capacity for policy in ("greedy", "adaptive")
     )
     return (
-        f"answered in time, of the capacity: {about(100 * min(shares))} % with ten times too many requests and a "
-        f"queue of 64; simulated with twice too many calls and an unbounded queue, "
-        f"{about(100 * min(adaptive, 1.0), 3)} % with `Adaptive()` and {about(100 * greedy)} % without"
+        "at ten times the capacity and with a queue of 64, the server answers "
+        f"{about(100 * min(*shares, 1.0))} % of its capacity in time; simulated at twice the capacity with an "
+        f"unbounded queue, {about(100 * min(adaptive, 1.0), 3)} % with `Adaptive()`, {about(100 * greedy)} % with "
+        "the default policy"
     )
 
 

@@ -28,7 +28,7 @@ FINE = 1000
 GOODPUT = (
     "overload",
     "answered, share of the capacity",
-    "requests answered in time under ten times too much load",
+    "share of the capacity that is answered in time, at ten times the capacity",
 )
 """Scenario, figure, and words: what is left of the capacity."""
 

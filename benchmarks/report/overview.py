@@ -69,8 +69,8 @@ def _answers(result: Result[LoadResult] | None) -> list[str]:
     return [
         "never" if start is None else f"{about(start)} requests/s",
         f"{100 * top.failures_per_second / top.requests_per_second:.0f} %",
-        about(1000 * top.mean, 3),
-        about(1000 * top.p95, 3),
+        about(1000 * top.mean),
+        about(1000 * top.p95),
     ]
 
 
@@ -91,18 +91,19 @@ def difference_sentence(scale: Scale) -> str:
         if min(len(threading.values), len(asyncio.values)) < TWICE:
             return "The two backends were measured once, which says nothing about their difference.\n"
         if clearly_differ(threading, asyncio):
-            means = (f"{about(1000 * spread.middle, 3)} ms" for spread in (threading, asyncio))
+            means = (f"{about(1000 * spread.middle)} ms" for spread in (threading, asyncio))
             clear.append(
-                f"with {CALL_WORDS[call]}, the mean is {next(means)} on `threading` and {next(means)} on `asyncio`"
+                f"with {CALL_WORDS[call]}, the mean latency is {next(means)} on `threading` and {next(means)} on "
+                "`asyncio`"
             )
         else:
             alike.append(CALL_WORDS[call])
     said = [f"{'; '.join(clear)}."] if clear else []
-    said += (
-        [f"With {' and with '.join(alike)}, the backends differ by less than two runs of the same backend do."]
-        if alike
-        else []
-    )
+    if alike:
+        models = " and with ".join(alike)
+        said.append(
+            f"With {models}, the difference between the backends is smaller than between two runs of one backend."
+        )
     return " ".join(part[0].upper() + part[1:] for part in said) + "\n"
 
 
@@ -185,11 +186,11 @@ def calls_in_short(scale: Scale) -> str:
 
 
 LENGTH_WORDS = {
-    "one by one": "no batches",
+    "one by one": "without a batcher",
     "in order": "batches in order of arrival",
     "threading": "`length=len`, `threading`",
     "asyncio": "`length=len`, `asyncio`",
-    "clairvoyant": "an ideal rule that knows the model's costs beforehand",
+    "clairvoyant": "a rule that knows the model's costs beforehand",
 }
 
 
@@ -208,7 +209,7 @@ def lengths_in_short(scale: Scale) -> str:
         ]
         for rule, rates in closed.items()
     ]
-    return table(("rule", "texts/s (smallest to largest)", "against no batches"), rows)
+    return table(("rule", "texts/s (smallest to largest)", "against the first row"), rows)
 
 
 def ray_in_short(scale: Scale) -> str:
@@ -259,7 +260,7 @@ def faults_in_short(scale: Scale) -> str:
         rows.append([words, *(_lost(result, figure, whole) for result in results)])
     scenario, figure, words = GOODPUT
     results = [measured.get(scenario, {}).get(subject) for subject in SUBJECTS]
-    rows.append([f"{words}, of the capacity", *(_share(result, figure) for result in results)])
+    rows.append([words, *(_share(result, figure) for result in results)])
     return table(["", *(NAMES[subject] for subject in SUBJECTS)], rows)
 
 
@@ -297,7 +298,7 @@ def promises_in_short(scale: Scale) -> str:
         for name, subject, figure, value, promised in broken_promises(scale)
     ]
     listed = "[all rows](docs/benchmarks/faults.md)"
-    head = f"In {listed}, {known} figures have a limit. {known - len(broken)} keep it"
+    head = f"In {listed}, {known} figures have a limit, and {known - len(broken)} of them keep it"
     return (
         f"{head}{'. The others:' if broken else '.'}\n"
         + "".join(f"\n* {each}" for each in broken)
@@ -308,11 +309,11 @@ def promises_in_short(scale: Scale) -> str:
 PROMISE_WORDS = {
     "field": "hard programs",
     "kill": "kill -9 of one of two workers",
-    "overload": "ten times too much load",
+    "overload": "ten times the capacity",
 }
 FIGURE_WORDS = {
     "p99 / (queue time + 2 batches)": "the p99, divided by the queue time and two batches,",
-    "rate from 2 s to 8 s, against before": "the rate from 2 s to 8 s, against before,",
+    "rate from 2 s to 8 s, against before": "the rate from 2 s to 8 s after the kill, against the rate before,",
     "unexpected errors logged": "the number of unexpected errors that were logged",
 }
 

@@ -76,7 +76,7 @@ def over_time(result: Result[LoadResult], file: Path, source: str) -> None:
     rates, latencies, users = figure.subplots(3, 1, sharex=True)
     cell = result.measured.cell
     batcher = "" if cell.path == "/predict" else f", backend {cell.backend}"
-    rates.set_title(f"{cell.path}{batcher}, {cell.model_call} model: what {cell.most_users} users saw")
+    rates.set_title(f"{cell.path}{batcher}, {cell.model_call} model, {cell.most_users} users")
     rates.plot(times, [found.requests for found in seconds], "-", color="tab:blue", label="requests")
     rates.plot(times, [found.failures for found in seconds], "--", color="tab:red", label="failures")
     rates.set_ylabel("per second")
@@ -379,7 +379,7 @@ def retries(results: Mapping[str, Result[FaultResult]], file: Path, source: str)
     figure.draw_without_rendering()
     for axes in (left, right):
         _label_lines(axes)
-    figure.suptitle("Clients that were refused and come again")
+    figure.suptitle("Refused clients that retry")
     first = next(iter(results.values()))
     _save(figure, f"{first.scale}; {first.environment.caption}", file, source)
 
