@@ -141,9 +141,6 @@ check: $(VENV)/dev.installed
 	@$(BIN)/python -m tests.typing.check
 	@$(BIN)/python -m pytest -q tests/test_project.py
 
-# The micro-benchmarks are some eighty short processes of pytest. Each would take two seconds to load plugins.
-bench: export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
-bench: export PYTEST_PLUGINS := pytest_benchmark.plugin,anyio.pytest_plugin,pytest_timeout
 bench: $(VENV)/dev.installed
 	@echo "== Measuring, then writing the tables of BENCHMARK.md and what is in assets"
 	@$(BIN)/python -m benchmarks quick
