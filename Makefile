@@ -31,7 +31,7 @@ help:
 	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
 	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
 	@echo "make check   run the linters and type checkers"
-	@echo "make bench   measure a short version of BENCHMARK.md, in under ten minutes"
+	@echo "make bench   measure a short version of BENCHMARK.md, in about fifteen minutes"
 	@echo "make bench-all   measure BENCHMARK.md anew, with the peers, in about three hours; `python -m benchmarks long` measures the rest"
 	@echo "make train   train the model anew and write assets/diabetes.*"
 	@echo "make docs    write the tables of options, settings and recipes in README.md and docs, from the code"
