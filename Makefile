@@ -16,29 +16,30 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := END_WITH=$$PPID $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist worksteal --benchmark-disable
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-faults test-nginx test-ray test-wheel recipes nightly test-library test-pythons stress soak check bench bench-all train docs site release lock clean
+.PHONY: help serve test test-faults test-nginx test-ray test-wheel recipes nightly stress test-library test-pythons soak check bench bench-all train docs site release lock clean
 
 help:
-	@echo "make serve   run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
-	@echo "make test    run the tests"
+	@echo "make serve         run the server on port $(PORT); BACKEND=threading or asyncio; WORKERS=4 has four front ends"
+	@echo "make test          run the tests"
 	@echo "make test-faults   run the faults of real servers; FAULT_REPEATS=20 repeats what depends on chance"
-	@echo "make test-nginx   run the settings for nginx of docs/operations.md; nginx has to be installed"
-	@echo "make test-ray   run the tests on Ray Serve, on this machine alone"
-	@echo "make test-wheel   serve a model from the wheel, in an empty environment"
-	@echo "make recipes run the programs that need large packages, in an environment of their own"
-	@echo "make nightly run all tests ten times, alone and on a busy machine, and kill ten runs"
-	@echo "make stress  run the library's tests with threads that switch always, and its races REPEATS=200 times"
-	@echo "make test-pythons   run the library's tests with each of PYTHONS='python3.11 python3.12 python3.13'"
-	@echo "make soak    load each backend for MINUTES=20, with failures and clients that leave"
-	@echo "make check   run the linters and type checkers"
-	@echo "make bench   measure a short version of BENCHMARK.md, in about fifteen minutes"
-	@echo "make bench-all   measure BENCHMARK.md anew, with the peers, in about three hours; `python -m benchmarks long` measures the rest"
-	@echo "make train   train the model anew and write assets/diabetes.*"
-	@echo "make docs    write the tables of options, settings and recipes in README.md and docs, from the code"
-	@echo "make site    build the documentation in build/site, and check its links"
-	@echo "make release build the wheel and the source distribution in dist, and check them"
-	@echo "make lock    pin the newest versions in requirements/"
-	@echo "make clean   remove what the other targets have made"
+	@echo "make test-nginx    run the settings for nginx of docs/operations.md; nginx has to be installed"
+	@echo "make test-ray      run the tests on Ray Serve, on this machine alone"
+	@echo "make test-wheel    serve a model from the wheel, in an empty environment"
+	@echo "make recipes       run the programs that need large packages, in an environment of their own"
+	@echo "make nightly       run all tests ten times, alone and on a busy machine, and kill ten runs"
+	@echo "make stress        run the library's tests with threads that switch always, and its races REPEATS=200 times"
+	@echo "make test-library  run the tests of the library alone, without the server and TensorFlow"
+	@echo "make test-pythons  run the same with each of PYTHONS='python3.11 python3.12 python3.13'"
+	@echo "make soak          load each backend for MINUTES=20, with failures and clients that leave"
+	@echo "make check         run the linters and type checkers"
+	@echo "make bench         measure a short version of BENCHMARK.md, in under ten minutes"
+	@echo "make bench-all     measure BENCHMARK.md anew, with the peers, in about three hours; 'python -m benchmarks long' measures the rest"
+	@echo "make train         train the model anew and write assets/diabetes.*"
+	@echo "make docs          write the tables of options, settings and recipes in README.md and docs, from the code"
+	@echo "make site          build the documentation in build/site, and check its links"
+	@echo "make release       build the wheel and the source distribution in dist, and check them"
+	@echo "make lock          pin the newest versions in requirements/"
+	@echo "make clean         remove what the other targets have made"
 
 # A stamp for each set of packages: made once, and again when its list changes.
 $(VENV)/made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
 import sys
@@ -371,6 +372,16 @@ def test_versions_agree() -> None:
     assert project["tool"]["hatch"]["version"]["path"] == "batchers/__init__.py"
     assert "version=__version__" in (ROOT / "server" / "app.py").read_text()
     assert f"## {batchers.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_help() -> None:
+    """`make` names every target, and runs nothing."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    found = run(["make", "help"], env=outside)
+    (targets,) = re.findall(r"^\.PHONY: help (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert not found.stderr
+    assert re.findall(r"^make (\S+)", found.stdout, re.MULTILINE) == targets.split()
 
 
 def test_generated_tables() -> None:

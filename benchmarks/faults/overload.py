@@ -1,4 +1,4 @@
-"""Ten times too much, by an open loop; and clients that come again when they are refused."""
+"""Ten times the capacity, by an open loop; and clients that retry when they are refused."""
 
 from __future__ import annotations
 
