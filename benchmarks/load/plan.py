@@ -36,10 +36,10 @@ def cells(scale: Scale) -> dict[str, Cell]:
     """Return the measurements by their names, in order.
 
     A full one has 3000 users, 12 s to come and a minute to stay; the original's ramps are as long
-    as they were there. A quick one has a fifth of the users and a thirtieth of the time, each backend once, and
+    as they were there. A quick one has a fifth of the users and a fiftieth of the time, each backend once, and
     no special settings.
     """
-    shrunk = {"most_users": 600, "time_scale": 0.03} if scale == "quick" else {"time_scale": 0.2}
+    shrunk = {"most_users": 600, "time_scale": 0.02} if scale == "quick" else {"time_scale": 0.2}
     found = {
         f"load/original/{name}": cell.model_copy(update=shrunk if scale == "quick" else {})
         for name, cell in ORIGINALS.items()

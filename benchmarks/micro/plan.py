@@ -49,7 +49,7 @@ def groups(scale: Scale) -> dict[str, Group]:
     found["queue-length"] = _both("queue_length", lengths, floors=True)
     found["cancelled"] = _both("cancelled", lengths[1:] if full else lengths)
     for kind in ("groups", "priorities", "deadlines"):
-        found[kind] = _both("kinds", (1, 100, 10_000), kind)
+        found[kind] = _both("kinds", (1, 100, 10_000) if full else (1, 10_000), kind)
     for model in ("scikit-learn", "keras"):
         found[f"arrays-{model}"] = [
             Side(
